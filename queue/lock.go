@@ -1,0 +1,30 @@
+package queue
+
+import (
+	"context"
+	"time"
+)
+
+// Locker gives out leases. A lease is not proof: its holder may have paused
+// beyond it. Whoever acts on one passes its fencing number along, and repeats
+// nothing that must happen only once.
+type Locker interface {
+	// Acquire takes the lock of that name for owner (unique per process), or
+	// answers ErrLocked at once. An owner that holds it already gets it again,
+	// with the same fence.
+	Acquire(ctx context.Context, name, owner string, ttl time.Duration) (Lease, error)
+}
+
+// Lease is a lock held for a time.
+type Lease interface {
+	// Fence grows with each new holder of the lock, across restarts.
+	Fence() uint64
+	// Renew extends the lease to its full time from now.
+	// Errors: ErrLeaseLost.
+	Renew(ctx context.Context) error
+	// Release gives the lock back. A lost lease is no error.
+	Release(ctx context.Context) error
+	// Expires is when the lease ends unless it is renewed, by this process's
+	// monotonic clock.
+	Expires() time.Time
+}

@@ -1,0 +1,68 @@
+# Herald's commands. Bare `make` prints them.
+
+GO       ?= go
+BIN      := bin/gateway
+DATA     ?= ./herald-data
+LISTEN   ?= 127.0.0.1:7480
+FUZZTIME ?= 5s
+KILLS    ?= 1000
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+.PHONY: help
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## build and start the gateway with a demo user and a demo bucket (needs only Go)
+	@$(BIN) serve --demo --data $(DATA) --listen $(LISTEN)
+
+.PHONY: build
+build: ## build bin/gateway
+	$(GO) build -o $(BIN) ./cmd/gateway
+
+.PHONY: deps
+deps: ## install what the tests need (Debian packages, Python packages)
+	@./tests/deps.sh
+
+.PHONY: test
+test: deps build ## every test, short versions of crash runs and fuzzing included
+	$(GO) vet ./...
+	GOOS=darwin $(GO) build ./...
+	$(GO) test -timeout 20m ./...
+	@$(MAKE) --no-print-directory race-core
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=3s
+
+# The contracts' suites once more under the race detector.
+.PHONY: race-core
+race-core:
+	$(GO) test -race -short -timeout 15m ./journal/... ./store/... ./queue/... ./notify/... ./auth/...
+
+.PHONY: race
+race: ## every test of every package under the race detector
+	$(GO) test -race -timeout 40m ./...
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck, govulncheck
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	@./tests/govulncheck.sh "$(GO)" "$(GOVULNCHECK)"
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (default 5s; long: make fuzz FUZZTIME=10m)
+	@./tests/fuzz.sh "$(GO)" "$(FUZZTIME)"
+
+.PHONY: crash
+crash: build ## kill the gateway KILLS times (default 1000) under load and check that nothing is lost
+	HERALD_CRASH_KILLS=$(KILLS) $(GO) test -count=1 -timeout 6h -v -run 'TestKillAtRandom' ./tests/crash
+
+.PHONY: bench
+bench: build ## what is measured; see bench/README.md
+	@./bench/run.sh
+
+.PHONY: long
+long: build ## the long versions: 5 GiB multipart, long crash run
+	HERALD_LONG=1 $(GO) test -count=1 -timeout 6h -v -run 'Long' ./tests/...
+	@$(MAKE) --no-print-directory crash

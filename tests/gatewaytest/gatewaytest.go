@@ -1,0 +1,296 @@
+// Package gatewaytest builds the gateway and runs it for black-box tests: as a
+// process of its own, on free loopback ports, with a directory of its own.
+package gatewaytest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The keys of user root in tests.
+const (
+	AccessKey = "HERALDTESTROOT000001"
+	SecretKey = "root-secret-for-tests-only-0000000000001"
+)
+
+// startTimeout is how long a gateway may take to become ready: a first start
+// on a busy machine writes its journal full.
+const startTimeout = 60 * time.Second
+
+var (
+	buildOnce sync.Once
+	binary    string
+	errBuild  error
+)
+
+// Binary returns the gateway's binary, built with the tag faults, or the one
+// that HERALD_GATEWAY names.
+func Binary(t testing.TB) string {
+	t.Helper()
+	buildOnce.Do(func() {
+		if binary = os.Getenv("HERALD_GATEWAY"); binary != "" {
+			return
+		}
+		dir, err := os.MkdirTemp("", "herald-gateway-")
+		if err != nil {
+			errBuild = err
+			return
+		}
+		binary = filepath.Join(dir, "gateway")
+		out, err := exec.Command("go", "build", "-tags", "faults", "-o", binary, "herald/cmd/gateway").CombinedOutput()
+		if err != nil {
+			errBuild = fmt.Errorf("build the gateway: %w\n%s", err, out)
+		}
+	})
+	if errBuild != nil {
+		t.Fatal(errBuild)
+	}
+	return binary
+}
+
+// Options of a gateway under test. The zero value is valid.
+type Options struct {
+	Data  string   // directory; default: a fresh one
+	Args  []string // more flags of serve
+	Env   []string // more environment, NAME=value
+	Build string   // binary; default: Binary
+}
+
+// Gateway is a running gateway.
+type Gateway struct {
+	URL  string // of the S3 endpoint, without a slash at the end
+	Ops  string // of health and metrics, likewise
+	Data string
+
+	t      testing.TB
+	opts   Options
+	binary string
+	log    *syncBuffer
+
+	mu   sync.Mutex // guards what follows
+	cmd  *exec.Cmd
+	done chan struct{} // closed when the process was waited for
+	err  error         // of the process
+}
+
+// Start builds and starts a gateway, waits until it is ready, and stops it
+// when the test ends.
+func Start(t testing.TB, opts Options) *Gateway {
+	t.Helper()
+	g := New(t, opts)
+	if err := g.Run(); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// New prepares a gateway without starting it.
+func New(t testing.TB, opts Options) *Gateway {
+	t.Helper()
+	if opts.Data == "" {
+		opts.Data = t.TempDir()
+	}
+	g := &Gateway{Data: opts.Data, t: t, opts: opts, binary: opts.Build, log: &syncBuffer{}}
+	if g.binary == "" {
+		g.binary = Binary(t)
+	}
+	g.URL = "http://" + FreeAddress(t)
+	g.Ops = "http://" + FreeAddress(t)
+	t.Cleanup(func() {
+		_ = g.Stop()
+		if t.Failed() {
+			t.Logf("the gateway's log ends with:\n%s", g.Log(20_000))
+		}
+	})
+	return g
+}
+
+// Run starts the process and waits until it is ready. After Stop or Kill it
+// may be called again: addresses and directory stay.
+func (g *Gateway) Run() error {
+	args := append([]string{
+		"serve", "--data", g.Data, "--listen", strings.TrimPrefix(g.URL, "http://"), "--ops", strings.TrimPrefix(g.Ops, "http://"),
+	}, g.opts.Args...)
+	cmd := exec.Command(g.binary, args...)
+	cmd.Env = append(append(os.Environ(), "HERALD_ROOT_ACCESS_KEY="+AccessKey, "HERALD_ROOT_SECRET_KEY="+SecretKey), g.opts.Env...)
+	cmd.Stdout, cmd.Stderr = g.log, g.log
+	cmd.SysProcAttr = processAttributes()
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the gateway: %w", err)
+	}
+	done := make(chan struct{})
+	g.mu.Lock()
+	g.cmd, g.done = cmd, done
+	g.mu.Unlock()
+	go func() {
+		err := cmd.Wait()
+		g.mu.Lock()
+		g.err = err
+		g.mu.Unlock()
+		close(done)
+	}()
+	return g.waitReady(done)
+}
+
+func (g *Gateway) waitReady(done chan struct{}) error {
+	deadline := time.Now().Add(startTimeout)
+	for time.Now().Before(deadline) {
+		select {
+		case <-done:
+			return fmt.Errorf("the gateway ended at its start: %w\n%s", g.exit(), g.Log(4000))
+		default:
+		}
+		resp, err := http.Get(g.Ops + "/readyz")
+		if err == nil {
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		time.Sleep(5 * time.Millisecond) // readiness can only be polled
+	}
+	return fmt.Errorf("the gateway is not ready after %s\n%s", startTimeout, g.Log(4000))
+}
+
+func (g *Gateway) exit() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
+}
+
+// SetEnv replaces the additional environment of the next Run.
+func (g *Gateway) SetEnv(env ...string) { g.opts.Env = env }
+
+// SetArgs replaces the additional flags of the next Run.
+func (g *Gateway) SetArgs(args ...string) { g.opts.Args = args }
+
+// Done is closed when the process has ended.
+func (g *Gateway) Done() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.done
+}
+
+// PID is the process id.
+func (g *Gateway) PID() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.cmd.Process.Pid
+}
+
+// Kill ends the process by SIGKILL and waits for it.
+func (g *Gateway) Kill() { _ = g.end(syscall.SIGKILL) }
+
+// Stop ends the process by SIGTERM and waits for it. It is an error when the
+// gateway does not exit with 0.
+func (g *Gateway) Stop() error { return g.end(syscall.SIGTERM) }
+
+func (g *Gateway) end(sig syscall.Signal) error {
+	g.mu.Lock()
+	cmd, done := g.cmd, g.done
+	g.mu.Unlock()
+	if cmd == nil {
+		return nil
+	}
+	_ = cmd.Process.Signal(sig)
+	select {
+	case <-done:
+	case <-time.After(startTimeout):
+		_ = cmd.Process.Kill()
+		<-done
+		return errors.New("the gateway did not end in time")
+	}
+	if sig == syscall.SIGTERM {
+		return g.exit()
+	}
+	return nil
+}
+
+// Log returns the end of what the gateway printed, at most max bytes.
+func (g *Gateway) Log(max int) string { return g.log.tail(max) }
+
+// Admin runs `gateway admin ARGS...` and returns its output and exit code.
+func (g *Gateway) Admin(args ...string) (stdout string, code int) {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, g.binary, append([]string{"admin", "--data", g.Data}, args...)...)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		return out.String() + errOut.String(), exit.ExitCode()
+	case err != nil:
+		g.t.Fatalf("gateway admin %q: %v", args, err)
+	}
+	return out.String(), 0
+}
+
+// MustAdmin is Admin that fails the test unless the exit code is 0.
+func (g *Gateway) MustAdmin(args ...string) string {
+	g.t.Helper()
+	out, code := g.Admin(args...)
+	if code != 0 {
+		g.t.Fatalf("gateway admin %q = exit code %d\n%s", args, code, out)
+	}
+	return out
+}
+
+// FreeAddress returns a loopback address with a port that is free now.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// Missing skips the test because the machine lacks something, with a line
+// that says so; in CI (environment CI=true) that is a failure.
+func Missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("missing: %s", what)
+	}
+	t.Skipf("missing: %s", what)
+}
+
+// syncBuffer keeps the last megabyte that was written.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.buf = append(b.buf, p...)
+	if len(b.buf) > 2<<20 {
+		b.buf = append(b.buf[:0], b.buf[len(b.buf)-1<<20:]...)
+	}
+	return len(p), nil
+}
+
+func (b *syncBuffer) tail(max int) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return string(b.buf[len(b.buf)-min(max, len(b.buf)):])
+}

@@ -1,0 +1,4 @@
+package posix
+
+// outcomes keeps what became of ops: a store.Outcomes.
+type outcomes struct{}

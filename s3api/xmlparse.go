@@ -1,0 +1,135 @@
+package s3api
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"io"
+	"strings"
+)
+
+// Limits of documents that clients send. The largest that S3 knows are
+// DeleteObjects with 1,000 keys and CompleteMultipartUpload with 10,000 parts.
+const (
+	maxXMLDepth = 16
+	maxXMLNodes = 100_000
+)
+
+var (
+	errXMLDirective = errors.New("document type declarations are not allowed")
+	errXMLTooDeep   = errors.New("document is nested too deeply")
+	errXMLTooMany   = errors.New("document has too many elements")
+	errXMLRoot      = errors.New("document has no root element, or several")
+)
+
+// node is an element of a parsed document. Namespaces and attributes other
+// than xsi:type are dropped.
+type node struct {
+	name     string
+	text     string // of an element without children
+	xsiType  string
+	children []node
+}
+
+// child returns the first child of that name, or nil.
+func (n *node) child(name string) *node {
+	for i := range n.children {
+		if n.children[i].name == name {
+			return &n.children[i]
+		}
+	}
+	return nil
+}
+
+// childText returns the text of the first child of that name, without white
+// space around it; "" if there is none.
+func (n *node) childText(name string) string {
+	if c := n.child(name); c != nil {
+		return strings.TrimSpace(c.text)
+	}
+	return ""
+}
+
+// parseXML reads a document into a tree, within the limits and without
+// document type declarations. Errors: MalformedXML.
+func parseXML(data []byte) (*node, error) {
+	p := xmlParser{dec: xml.NewDecoder(bytes.NewReader(data))}
+	root, err := p.document()
+	if err != nil {
+		return nil, failWith(codeMalformedXML, err)
+	}
+	return root, nil
+}
+
+type xmlParser struct {
+	dec   *xml.Decoder
+	nodes int
+}
+
+func (p *xmlParser) document() (*node, error) {
+	var root *node
+	for {
+		tok, err := p.dec.Token()
+		if err == io.EOF && root != nil {
+			return root, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		switch t := tok.(type) {
+		case xml.Directive:
+			return nil, errXMLDirective
+		case xml.CharData:
+			if len(bytes.TrimSpace(t)) > 0 {
+				return nil, errXMLRoot
+			}
+		case xml.StartElement:
+			if root != nil {
+				return nil, errXMLRoot
+			}
+			root = &node{}
+			if err := p.element(root, t, 1); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// element reads one element to its end tag.
+func (p *xmlParser) element(n *node, start xml.StartElement, depth int) error {
+	if depth > maxXMLDepth {
+		return errXMLTooDeep
+	}
+	if p.nodes++; p.nodes > maxXMLNodes {
+		return errXMLTooMany
+	}
+	n.name = start.Name.Local
+	for _, a := range start.Attr {
+		if a.Name.Local == "type" {
+			n.xsiType = a.Value
+		}
+	}
+	var text []byte
+	for {
+		tok, err := p.dec.Token()
+		if err != nil {
+			return err
+		}
+		switch t := tok.(type) {
+		case xml.Directive:
+			return errXMLDirective
+		case xml.CharData:
+			text = append(text, t...)
+		case xml.StartElement:
+			n.children = append(n.children, node{})
+			if err := p.element(&n.children[len(n.children)-1], t, depth+1); err != nil {
+				return err
+			}
+		case xml.EndElement:
+			if len(n.children) == 0 {
+				n.text = string(text)
+			}
+			return nil
+		}
+	}
+}

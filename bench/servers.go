@@ -1,0 +1,155 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+const (
+	accessKey = "HERALDBENCH000000001"
+	secretKey = "bench-secret-000000000000000000000000001"
+)
+
+// server is a gateway that was started for measuring.
+type server struct {
+	addr, ops, data string
+	pid             int
+}
+
+func (s *server) client() *client { return newClient(s.addr, accessKey, secretKey) }
+
+// start starts a gateway on a fresh directory, with a bucket "bench".
+func (b *bench) start(name string, args ...string) (*server, error) {
+	data, err := b.freshDir(name)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{addr: freeAddress(), ops: freeAddress(), data: data}
+	cmd := exec.Command(b.gateway, append([]string{"serve", "--data", data, "--listen", s.addr, "--ops", s.ops}, args...)...)
+	cmd.Env = append(os.Environ(), "HERALD_ROOT_ACCESS_KEY="+accessKey, "HERALD_ROOT_SECRET_KEY="+secretKey)
+	logFile, err := os.Create(data + ".log")
+	if err != nil {
+		return nil, err
+	}
+	defer logFile.Close()
+	cmd.Stdout, cmd.Stderr = logFile, logFile
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	s.pid = cmd.Process.Pid
+	b.procs = append(b.procs, cmd)
+	if err := waitFor("http://" + s.ops + "/readyz"); err != nil {
+		return nil, fmt.Errorf("%s: %w; see %s.log", name, err, data)
+	}
+	c := s.client()
+	defer c.close()
+	_, err = c.expect(http.StatusOK, "PUT", "/bench", "", nil)
+	return s, err
+}
+
+// stop ends what was started.
+func (b *bench) stop() {
+	for _, cmd := range b.procs {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	}
+	b.procs = nil
+}
+
+// addTopic makes a persistent topic with an HTTP endpoint and a notification
+// of the bucket for all creations.
+func (s *server) addTopic(endpoint string) error {
+	c := s.client()
+	defer c.close()
+	form := url.Values{
+		"Action": {"CreateTopic"}, "Name": {"bench"},
+		"Attributes.entry.1.key": {"push-endpoint"}, "Attributes.entry.1.value": {endpoint},
+		"Attributes.entry.2.key": {"persistent"}, "Attributes.entry.2.value": {"true"},
+	}
+	if _, err := c.expect(http.StatusOK, "POST", "/", "", []byte(form.Encode())); err != nil {
+		return err
+	}
+	doc := `<NotificationConfiguration><TopicConfiguration><Id>bench</Id><Topic>arn:aws:sns:default::bench</Topic>` +
+		`<Event>s3:ObjectCreated:*</Event></TopicConfiguration></NotificationConfiguration>`
+	_, err := c.expect(http.StatusOK, "PUT", "/bench", "notification=", []byte(doc))
+	return err
+}
+
+// sink is an HTTP endpoint that answers 200 at once.
+func (b *bench) sink() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	go func() { // until the process ends
+		_ = http.Serve(l, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	}()
+	return "http://" + l.Addr().String() + "/", nil
+}
+
+// nginx serves a directory, as many workers as cores.
+func (b *bench) nginx(root string) (*server, error) {
+	bin, err := exec.LookPath("nginx")
+	if err != nil {
+		return nil, errors.New("nginx is not installed (Debian: nginx-light)")
+	}
+	dir, err := b.freshDir("nginx")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	s := &server{addr: freeAddress()}
+	conf := fmt.Sprintf(`daemon off; master_process on; worker_processes auto; pid %[1]s/pid; error_log %[1]s/error.log;
+user root;
+events { worker_connections 1024; }
+http { access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000000; client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p;
+fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+server { listen %[2]s; location / { root %[3]s; } } }
+`, dir, s.addr, root)
+	file := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(bin, "-c", file, "-e", filepath.Join(dir, "start.log"))
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	b.procs = append(b.procs, cmd)
+	return s, waitFor("http://" + s.addr + "/")
+}
+
+func waitFor(url string) error {
+	var err error
+	for range 6000 {
+		var resp *http.Response
+		if resp, err = http.Get(url); err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode < 500 {
+				return nil
+			}
+			err = errors.New(resp.Status)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("not ready: %w", err)
+}
+
+func freeAddress() string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

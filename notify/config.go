@@ -1,0 +1,276 @@
+package notify
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"herald/store"
+)
+
+// AttrNotification is the bucket attribute that holds the rules.
+const AttrNotification = "notification"
+
+// AttrTags is the object attribute that holds tags, encoded as the query of a
+// URL ("k=v&k2=v2").
+const AttrTags = "herald-tags"
+
+// metaPrefix is what the names of user metadata begin with.
+const metaPrefix = "x-amz-meta-"
+
+// Rule is one notification of a bucket. The JSON form is radosgw-admin's.
+type Rule struct {
+	TopicARN string      `json:"TopicArn"`
+	ID       string      `json:"Id"`
+	Events   []EventType `json:"Events"`
+	Filter   Filter      `json:"Filter"`
+}
+
+// Filter says which objects a rule is about: all of its parts must match. The
+// zero Filter matches everything.
+type Filter struct {
+	Key      FilterRules `json:"S3Key"`
+	Metadata FilterRules `json:"S3Metadata"`
+	Tags     FilterRules `json:"S3Tags"`
+}
+
+// FilterRules are the pairs of one part of a filter.
+type FilterRules struct {
+	FilterRules []FilterRule `json:"FilterRules"`
+}
+
+// FilterRule is a pair: of Key "prefix", "suffix" or "regex" and its value, of
+// Metadata a header's name ("x-amz-meta-...") and its value, of Tags a tag.
+type FilterRule struct {
+	Name  string `json:"Name"`
+	Value string `json:"Value"`
+}
+
+// IsZero tells whether the filter has no rule at all.
+func (f *Filter) IsZero() bool {
+	return len(f.Key.FilterRules)+len(f.Metadata.FilterRules)+len(f.Tags.FilterRules) == 0
+}
+
+// MarshalJSON gives an empty list where there are no rules.
+func (r FilterRules) MarshalJSON() ([]byte, error) {
+	type plain FilterRules
+	if r.FilterRules == nil {
+		r.FilterRules = []FilterRule{}
+	}
+	return json.Marshal(plain(r))
+}
+
+// DefaultEvents are those of a rule that names none; lifecycle and
+// synchronisation are never implied.
+func DefaultEvents() []EventType { return []EventType{ObjectCreatedAll, ObjectRemovedAll} }
+
+// Validate checks a rule as it comes from a client. An unknown or repeated
+// name of a key rule is malformed XML in RGW's eyes, an empty id or topic an
+// invalid argument; errors.Is tells them apart.
+// Errors: ErrInvalidFilter, ErrInvalidARN, ErrInvalidAttribute.
+func (r *Rule) Validate() error {
+	if r.ID == "" {
+		return fmt.Errorf("%w: empty notification id", ErrInvalidAttribute)
+	}
+	if _, _, err := ParseTopicARN(r.TopicARN); err != nil {
+		return err
+	}
+	_, err := compileKeyFilter(r.Filter.Key.FilterRules)
+	return err
+}
+
+// key tells rules apart: the same id with another topic is another rule (RGW).
+func (r *Rule) key() string {
+	_, name, _ := ParseTopicARN(r.TopicARN)
+	return r.ID + "_" + name
+}
+
+// ParseRules decodes the bucket attribute; an empty one gives no rules.
+func ParseRules(attr string) ([]Rule, error) {
+	if attr == "" {
+		return nil, nil
+	}
+	var rules []Rule
+	if err := json.Unmarshal([]byte(attr), &rules); err != nil {
+		return nil, fmt.Errorf("decode notifications: %w", err)
+	}
+	return rules, nil
+}
+
+// FormatRules encodes rules for the bucket attribute; none give "".
+func FormatRules(rules []Rule) string {
+	if len(rules) == 0 {
+		return ""
+	}
+	data, err := json.Marshal(rules)
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	return string(data)
+}
+
+// MergeRules is what a PUT of a notification configuration does: rules with
+// the id and topic name of one that is there replace it, others are added;
+// none at all remove everything (RGW: PUT merges, the empty document clears).
+// Rules without events get the default ones.
+func MergeRules(have, put []Rule) []Rule {
+	if len(put) == 0 {
+		return nil
+	}
+	out := slices.Clone(have)
+	for _, r := range put {
+		if len(r.Events) == 0 {
+			r.Events = DefaultEvents()
+		}
+		i := slices.IndexFunc(out, func(o Rule) bool { return o.key() == r.key() })
+		if i < 0 {
+			out = append(out, r)
+		} else {
+			out[i] = r
+		}
+	}
+	return out
+}
+
+// FindRule returns the first rule of that id. Errors: ErrNoSuchNotification.
+func FindRule(rules []Rule, id string) (*Rule, error) {
+	for i := range rules {
+		if rules[i].ID == id {
+			return &rules[i], nil
+		}
+	}
+	return nil, fmt.Errorf("%w: %q", ErrNoSuchNotification, id)
+}
+
+// RemoveRule returns the rules without the first of that id; an unknown id
+// changes nothing. The empty id removes all.
+func RemoveRule(rules []Rule, id string) []Rule {
+	if id == "" {
+		return nil
+	}
+	i := slices.IndexFunc(rules, func(r Rule) bool { return r.ID == id })
+	if i < 0 {
+		return rules
+	}
+	return slices.Delete(slices.Clone(rules), i, i+1)
+}
+
+// keyFilter is a compiled key filter.
+type keyFilter struct {
+	prefix, suffix string
+	regex          *regexp.Regexp // nil: any key
+}
+
+// compileKeyFilter: at most one each of prefix, suffix and regex. The regex
+// must match the whole key. It is RE2; what only ECMAScript has (look-around,
+// back-references) is refused when the rule is put, not when it would match.
+// Errors: ErrInvalidFilter.
+func compileKeyFilter(rules []FilterRule) (keyFilter, error) {
+	var f keyFilter
+	seen := make(map[string]bool, len(rules))
+	for _, r := range rules {
+		if seen[r.Name] {
+			return f, fmt.Errorf("%w: key rule %q twice", ErrInvalidFilter, r.Name)
+		}
+		seen[r.Name] = true
+		switch r.Name {
+		case "prefix":
+			f.prefix = r.Value
+		case "suffix":
+			f.suffix = r.Value
+		case "regex":
+			if r.Value == "" {
+				continue // no condition (RGW)
+			}
+			if _, err := regexp.Compile(r.Value); err != nil { // alone: ")(" must not pass
+				return f, fmt.Errorf("%w: %v", ErrInvalidFilter, err)
+			}
+			re, err := regexp.Compile(`^(?:` + r.Value + `)$`)
+			if err != nil {
+				return f, fmt.Errorf("%w: %v", ErrInvalidFilter, err)
+			}
+			f.regex = re
+		default:
+			return f, fmt.Errorf("%w: unknown key rule %q", ErrInvalidFilter, r.Name)
+		}
+	}
+	return f, nil
+}
+
+func (f *keyFilter) match(key string) bool {
+	return strings.HasPrefix(key, f.prefix) && strings.HasSuffix(key, f.suffix) &&
+		(f.regex == nil || f.regex.MatchString(key))
+}
+
+// attrFilter is the part of a filter that looks at the object's attributes.
+type attrFilter struct {
+	metadata, tags []FilterRule
+}
+
+func (f *attrFilter) isZero() bool { return len(f.metadata)+len(f.tags) == 0 }
+
+// match: every pair must be there with an equal value.
+func (f *attrFilter) match(attrs store.Attrs) bool {
+	for _, r := range f.metadata {
+		v, ok := attrs[strings.ToLower(r.Name)]
+		if !ok || v != r.Value || !strings.HasPrefix(strings.ToLower(r.Name), metaPrefix) {
+			return false
+		}
+	}
+	if len(f.tags) == 0 {
+		return true
+	}
+	tags := decodeTags(attrs[AttrTags])
+	for _, r := range f.tags {
+		if !slices.Contains(tags, pair{r.Name, r.Value}) {
+			return false
+		}
+	}
+	return true
+}
+
+// compiledRule is a rule ready for matching; it is never changed.
+type compiledRule struct {
+	id     string
+	arn    string
+	tenant string // of the topic
+	topic  string // its name
+	events EventType
+	key    keyFilter
+	attrs  attrFilter
+}
+
+// compileRules leaves out rules that cannot match anything: a broken one must
+// not stop the others.
+func compileRules(rules []Rule) []compiledRule {
+	out := make([]compiledRule, 0, len(rules))
+	for _, r := range rules {
+		tenant, name, err := ParseTopicARN(r.TopicARN)
+		if err != nil {
+			continue
+		}
+		key, err := compileKeyFilter(r.Filter.Key.FilterRules)
+		if err != nil {
+			continue
+		}
+		c := compiledRule{
+			id: r.ID, arn: r.TopicARN, tenant: tenant, topic: name, key: key,
+			attrs: attrFilter{r.Filter.Metadata.FilterRules, r.Filter.Tags.FilterRules},
+		}
+		for _, e := range r.Events {
+			c.events |= e
+		}
+		out = append(out, c)
+	}
+	// Rules of one topic side by side: they share a reservation.
+	slices.SortStableFunc(out, func(a, b compiledRule) int { return cmp.Compare(a.arn, b.arn) })
+	return out
+}
+
+// match looks at what is known of every change beforehand.
+func (c *compiledRule) match(typ EventType, key string) bool {
+	return c.events&typ != 0 && c.key.match(key)
+}

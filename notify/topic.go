@@ -1,0 +1,330 @@
+package notify
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Limit is one of a topic's limits on delivery, in its unit. Unset means the
+// gateway's own default; 0 means none, whatever the default.
+type Limit uint32
+
+// Unset prints as "None" (RGW keeps the same sentinel).
+const Unset Limit = math.MaxUint32
+
+// ParseLimit reads a number; any other text is Unset, not an error: clients
+// send the word "None" for it (RGW).
+func ParseLimit(s string) Limit {
+	n, err := strconv.ParseUint(strings.TrimSpace(s), 10, 32)
+	if err != nil {
+		return Unset
+	}
+	return Limit(n)
+}
+
+// String is the number, or "None".
+func (l Limit) String() string {
+	if l == Unset {
+		return "None"
+	}
+	return strconv.FormatUint(uint64(l), 10)
+}
+
+// Or returns the limit, or def when it is unset.
+func (l Limit) Or(def Limit) Limit {
+	if l == Unset {
+		return def
+	}
+	return l
+}
+
+// MarshalJSON gives a string, as radosgw-admin does.
+func (l Limit) MarshalJSON() ([]byte, error) { return json.Marshal(l.String()) }
+
+// UnmarshalJSON reads what MarshalJSON gives.
+func (l *Limit) UnmarshalJSON(data []byte) error {
+	var s string
+	if err := json.Unmarshal(data, &s); err != nil {
+		return err
+	}
+	*l = ParseLimit(s)
+	return nil
+}
+
+// Topic is where events go. Topics handed out by Topics are shared: they must
+// not be changed. The JSON form is radosgw-admin's.
+type Topic struct {
+	Owner string `json:"owner"` // user id, "tenant$uid" or "uid"
+	Name  string `json:"name"`
+	Dest  Dest   `json:"dest"`
+	ARN   string `json:"arn"`
+	// OpaqueData is copied into every event.
+	OpaqueData string `json:"opaqueData"`
+	// Policy is a resource policy document, or empty.
+	Policy string `json:"policy"`
+}
+
+// Dest is the part of a topic that concerns delivery.
+type Dest struct {
+	// PushEndpoint is a URL; it may hold a secret. Empty: nothing is pushed.
+	PushEndpoint string `json:"push_endpoint"`
+	// Args are the remaining attributes, "k=v&k=v" in the order of names.
+	Args  string `json:"push_endpoint_args"`
+	Topic string `json:"push_endpoint_topic"`
+	// StoredSecret: endpoint or attributes hold a secret.
+	StoredSecret bool `json:"stored_secret"`
+	Persistent   bool `json:"persistent"`
+	// Queue is the name of the first shard; empty when there are no queues.
+	Queue      string `json:"persistent_queue"`
+	TimeToLive Limit  `json:"time_to_live"` // seconds
+	MaxRetries Limit  `json:"max_retries"`
+	RetrySleep Limit  `json:"retry_sleep_duration"` // seconds
+	// Shards is fixed when the topic first gets queues; 0 before.
+	Shards int `json:"num_shards"`
+}
+
+// The attributes with a place of their own; all others are arguments of the
+// endpoint.
+const (
+	AttrPushEndpoint = "push-endpoint"
+	AttrOpaqueData   = "OpaqueData"
+	AttrPersistent   = "persistent"
+	AttrTimeToLive   = "time_to_live"
+	AttrMaxRetries   = "max_retries"
+	AttrRetrySleep   = "retry_sleep_duration"
+	AttrPolicy       = "Policy"
+)
+
+// settable are the arguments that SetTopicAttributes accepts beside the
+// attributes above. It is never written.
+var settable = [...]string{
+	"verify-ssl", "use-ssl", "ca-location", "cloudevents", "http-ack-level",
+	"amqp-exchange", "amqp-ack-level", "amqp-version",
+	"kafka-ack-level", "kafka-brokers", "mechanism", "user-name", "password",
+	"ssl-certificate-location", "ssl-key-location", "ssl-key-password",
+	"sasl-kerberos-service-name", "sasl-kerberos-principal", "sasl-kerberos-keytab",
+	"sasl-oauthbearer-token-endpoint-url", "sasl-oauthbearer-client-id",
+	"sasl-oauthbearer-client-secret", "sasl-oauthbearer-scope",
+}
+
+// notArgs are form fields that are no attributes. It is never written.
+var notArgs = [...]string{"Action", "Name", "PayloadHash", "Version", "TopicArn"}
+
+// TopicARN is the ARN of a topic.
+func TopicARN(region, tenant, name string) string {
+	return "arn:aws:sns:" + region + ":" + tenant + ":" + name
+}
+
+// ParseTopicARN splits a topic's ARN. The region is not looked at.
+// Errors: ErrInvalidARN.
+func ParseTopicARN(arn string) (tenant, name string, err error) {
+	p := strings.SplitN(arn, ":", 6)
+	if len(p) != 6 || p[0] != "arn" || p[1] == "" || p[2] != "sns" || p[5] == "" {
+		return "", "", fmt.Errorf("%w: %q", ErrInvalidARN, arn)
+	}
+	return p[4], p[5], nil
+}
+
+// ValidTopicName tells whether a topic may be created under that name: 1 to
+// 256 of A-Z, a-z, 0-9, '-' and '_'.
+func ValidTopicName(name string) bool {
+	if name == "" || len(name) > 256 {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+// NewTopic makes a topic of a CreateTopic request's attributes. It checks what
+// RGW checks: the name, the syntax of the endpoint's URL, and that a user name
+// comes with a password.
+// Errors: ErrInvalidTopicName, ErrInvalidEndpoint, ErrInvalidAttribute.
+func NewTopic(region, tenant, name, owner string, attrs map[string]string) (*Topic, error) {
+	if !ValidTopicName(name) {
+		return nil, fmt.Errorf("%w: %q", ErrInvalidTopicName, name)
+	}
+	t := &Topic{
+		Owner: owner,
+		Name:  name,
+		ARN:   TopicARN(region, tenant, name),
+		Dest:  Dest{Topic: name, TimeToLive: Unset, MaxRetries: Unset, RetrySleep: Unset},
+	}
+	for _, k := range slices.Sorted(maps.Keys(attrs)) {
+		if !slices.Contains(notArgs[:], k) {
+			t.set(k, attrs[k])
+		}
+	}
+	if (t.Arg("user-name") == "") != (t.Arg("password") == "") {
+		return nil, fmt.Errorf("%w: user-name and password go together", ErrInvalidAttribute)
+	}
+	if err := t.checkEndpoint(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// WithAttribute returns a copy with one attribute changed, as
+// SetTopicAttributes does. Errors: ErrInvalidAttribute, ErrInvalidEndpoint.
+func (t *Topic) WithAttribute(name, value string) (*Topic, error) {
+	switch name {
+	case AttrPushEndpoint, AttrOpaqueData, AttrPersistent, AttrTimeToLive, AttrMaxRetries, AttrRetrySleep, AttrPolicy:
+	default:
+		if !slices.Contains(settable[:], name) {
+			return nil, fmt.Errorf("%w: unknown attribute %q", ErrInvalidAttribute, name)
+		}
+	}
+	next := *t
+	next.set(name, value)
+	if err := next.checkEndpoint(); err != nil {
+		return nil, err
+	}
+	return &next, nil
+}
+
+// set puts an attribute in its place. Booleans and numbers that cannot be read
+// are defaults, not errors (RGW).
+func (t *Topic) set(name, value string) {
+	switch name {
+	case AttrPushEndpoint:
+		t.Dest.PushEndpoint = value
+	case AttrOpaqueData:
+		t.OpaqueData = value
+	case AttrPersistent:
+		t.Dest.Persistent = strings.EqualFold(value, "true")
+	case AttrTimeToLive:
+		t.Dest.TimeToLive = ParseLimit(value)
+	case AttrMaxRetries:
+		t.Dest.MaxRetries = ParseLimit(value)
+	case AttrRetrySleep:
+		t.Dest.RetrySleep = ParseLimit(value)
+	case AttrPolicy:
+		t.Policy = value
+	default:
+		t.setArg(name, value)
+	}
+}
+
+// checkEndpoint validates the URL and notes whether there is a secret.
+func (t *Topic) checkEndpoint() error {
+	t.Dest.StoredSecret = t.Arg("user-name") != "" || t.Arg("password") != "" ||
+		t.Arg("ssl-key-password") != "" || t.Arg("sasl-oauthbearer-client-secret") != ""
+	if t.Dest.PushEndpoint == "" {
+		return nil
+	}
+	u, err := url.Parse(t.Dest.PushEndpoint)
+	if err != nil || u.Scheme == "" || u.Host == "" {
+		return ErrInvalidEndpoint // the text may hold a password
+	}
+	if u.User == nil {
+		return nil
+	}
+	if pw, ok := u.User.Password(); !ok || pw == "" || u.User.Username() == "" {
+		return fmt.Errorf("%w: user and password go together", ErrInvalidEndpoint)
+	}
+	t.Dest.StoredSecret = true
+	return nil
+}
+
+// Tenant is the tenant (or account) that the topic belongs to.
+func (t *Topic) Tenant() string {
+	tenant, _, err := ParseTopicARN(t.ARN)
+	if err != nil {
+		return ""
+	}
+	return tenant
+}
+
+// Queued tells whether events of the topic go through queues: it is persistent
+// and has an endpoint.
+func (t *Topic) Queued() bool { return t.Dest.Persistent && t.Dest.PushEndpoint != "" }
+
+// Arg returns one argument of the endpoint, or "".
+func (t *Topic) Arg(name string) string { return argValue(t.Dest.Args, name) }
+
+// BoolArg returns an argument that is a boolean: anything but "true" and
+// "false" is def.
+func (t *Topic) BoolArg(name string, def bool) bool { return boolArg(t.Dest.Args, name, def) }
+
+func boolArg(args, name string, def bool) bool {
+	switch v := argValue(args, name); {
+	case strings.EqualFold(v, "true"):
+		return true
+	case strings.EqualFold(v, "false"):
+		return false
+	}
+	return def
+}
+
+func argValue(args, name string) string {
+	for pair := range strings.SplitSeq(args, "&") {
+		if k, v, ok := strings.Cut(pair, "="); ok && unescapeArg(k) == name {
+			return unescapeArg(v)
+		}
+	}
+	return ""
+}
+
+func (t *Topic) setArg(name, value string) {
+	pair := escapeArg(name, true) + "=" + escapeArg(value, false)
+	var pairs []string
+	if t.Dest.Args != "" {
+		pairs = strings.Split(t.Dest.Args, "&")
+	}
+	for i, p := range pairs {
+		if k, _, _ := strings.Cut(p, "="); unescapeArg(k) == name {
+			pairs[i] = pair
+			t.Dest.Args = strings.Join(pairs, "&")
+			return
+		}
+	}
+	t.Dest.Args = strings.Join(append(pairs, pair), "&")
+}
+
+// escapeArg keeps values apart from the "&" between arguments; RGW does not,
+// and then cuts such values off.
+func escapeArg(s string, name bool) string {
+	s = strings.ReplaceAll(s, "%", "%25")
+	s = strings.ReplaceAll(s, "&", "%26")
+	if name {
+		s = strings.ReplaceAll(s, "=", "%3D")
+	}
+	return s
+}
+
+func unescapeArg(s string) string {
+	if !strings.Contains(s, "%") {
+		return s
+	}
+	s = strings.ReplaceAll(s, "%3D", "=")
+	s = strings.ReplaceAll(s, "%26", "&")
+	return strings.ReplaceAll(s, "%25", "%")
+}
+
+// ShardName is the name of the topic's i-th queue: the name itself, then
+// "NAME.1", "NAME.2", ... (RGW).
+func ShardName(queue string, i int) string {
+	if i == 0 {
+		return queue
+	}
+	return queue + "." + strconv.Itoa(i)
+}
+
+// RedactEndpoint replaces the secrets of an endpoint's URL by "xxxxx".
+func RedactEndpoint(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return "(malformed)"
+	}
+	return u.Redacted()
+}

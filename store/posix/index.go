@@ -1,23 +1,479 @@
 package posix
 
-import "herald/store"
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
 
-// index is the ordered index of what listings show.
+	"github.com/cockroachdb/pebble/v2"
+
+	"herald/store"
+)
+
+// index is the ordered index of what listings show: a cache, which may be
+// deleted while no gateway runs. Nothing but listings depends on it.
 //
-// The core calls it so (the owner of this file may improve it; tell by
-// changing this stub):
+// # What the core calls
 //
-//	openIndex(d *Driver) (*index, error)
-//	ix.apply(batch) error                 after each change, under the key's guard; also in replay
-//	ix.dirChanged(bucket, dir, before, after int64)   a directory's mtime around our own change
-//	ix.bucketGone(bucket string)          forget all about a bucket
-//	ix.flush() error                      at a checkpoint
-//	ix.close() error
-type index struct{}
+//	ix.apply(&batch)                    after each change of a key's files, under its guard; also in replay
+//	ix.dirChanged(bucket, dir, before, after)   under the directory's lock, with dirStamp's values around
+//	                                    each change of ours in a natural directory; 0 before: just made
+//	                                    by us; 0 after: just removed by us
+//	batch.setCurrent(.., area)          also when the current version's file moves to another area
+//	ix.bucketMade(bucket)               a bucket was made by us (also in replay): nothing to scan for
+//	ix.bucketGone(bucket)               forget all about a bucket
+//	ix.noteFound(b, key, info)          a read found a version that another program made or changed
+//	ix.noteGone(b, key)                 a read found no current version (neither of these two under a guard)
+//	ix.flush()                          at a checkpoint: what was applied before it survives
+//	ix.close()
+//	b.list (list.go)                    is Bucket.List
+//	ix.empty(b)                         no object, no version, no marker: for DeleteBucket
+//
+// # Key spaces
+//
+// Per bucket, which has a short id: current (key → entry) has a key's current
+// version, if it is an object; versions (escaped key, inverted seq → entry)
+// has the noncurrent ones and all delete markers. So a plain listing does not
+// step over old versions, and a key that never had a second version has one
+// entry. A listing of versions merges both. Nulls (key → seq) finds a
+// noncurrent null version. Dirs (path → stamp) tells of each natural
+// directory what it was when it was last known to agree with the index.
+//
+// # Durability
+//
+// There is no write-ahead log: after a crash the index is what it was at some
+// moment at or after the last flush, and the journal's replay sets whatever
+// came after it again. Entries are facts, and setting one twice is harmless.
+// Only a gateway in relaxed mode can lose journal records which the index has
+// seen, and only when the machine went down with it: open then begins anew.
+type index struct {
+	d   *Driver
+	db  *pebble.DB
+	log *slog.Logger
 
-// indexBatch collects the changes of one key, applied as one.
-type indexBatch struct{}
+	mu      sync.RWMutex // guards buckets and nextID
+	buckets map[string]*indexBucket
+	nextID  uint32
 
-func (b *indexBatch) putVersion(bucket string, info *store.Info)         {}
-func (b *indexBatch) removeVersion(bucket, key, versionID string)        {}
-func (b *indexBatch) setCurrent(bucket, key string, current *store.Info) {}
+	dirs    dirStamps
+	scanner scanner
+}
+
+// indexBucket is what the index knows of one bucket.
+type indexBucket struct {
+	name     string
+	id       uint32
+	complete atomic.Bool // all of the bucket's files have been seen once
+	scanMu   sync.Mutex  // held while the bucket's files are compared with the index
+}
+
+// Spaces of the index's keys: the first byte. After it comes the bucket's id,
+// four bytes, except in spaceMeta and spaceBucket.
+const (
+	spaceBucket   = 'b' // name → id, complete
+	spaceCurrent  = 'c' // key → entry
+	spaceDir      = 'd' // path, ending in "/" but for the root → stamp
+	spaceMeta     = 'm' // see the meta constants
+	spaceNull     = 'n' // key → seq of the noncurrent null version
+	spaceVersions = 'v' // escaped key, ^seq → entry
+)
+
+const (
+	metaFormat = "format" // indexFormat
+	metaOpen   = "open"   // while a relaxed gateway runs: the machine's boot id
+)
+
+const indexFormat = "herald index 1"
+
+const (
+	indexCache    = 32 << 20 // bytes of blocks
+	indexMemTable = 16 << 20
+)
+
+// openIndex opens the index of d's tree, or begins a new one if there is none
+// that can be used.
+func openIndex(d *Driver) (*index, error) {
+	dir := filepath.Join(d.root, home, "index")
+	log := d.log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	x := &index{d: d, log: log, buckets: make(map[string]*indexBucket), nextID: 1}
+	x.dirs.init(x)
+	x.scanner.init(x)
+	err := x.openDB(dir)
+	if err != nil {
+		log.Warn("index begins anew", "dir", dir, "reason", err)
+		if err := os.RemoveAll(dir); err != nil {
+			return nil, fmt.Errorf("remove unusable index: %w", err)
+		}
+		err = x.openDB(dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open index: %w", err)
+	}
+	return x, nil
+}
+
+// errIndexUnusable: the index is of another format, or cannot be trusted.
+var errIndexUnusable = errors.New("unusable index")
+
+func (x *index) openDB(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	db, err := pebble.Open(dir, x.pebbleOptions())
+	if err != nil {
+		return err
+	}
+	x.db = db
+	if err := errors.Join(x.checkMeta(), x.loadBuckets(), x.markOpen()); err != nil {
+		return errors.Join(err, db.Close())
+	}
+	return nil
+}
+
+func (x *index) pebbleOptions() *pebble.Options {
+	o := &pebble.Options{
+		CacheSize:                   indexCache,
+		MemTableSize:                indexMemTable,
+		DisableWAL:                  true,
+		FormatMajorVersion:          pebble.FormatNewest,
+		MaxOpenFiles:                256,
+		L0CompactionThreshold:       4,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
+		Logger:                      pebbleLogger{x.log},
+		MemTableStopWritesThreshold: 4,
+	}
+	o.EnsureDefaults()
+	return o
+}
+
+// checkMeta tells whether the index may be used as it is.
+func (x *index) checkMeta() error {
+	format, err := x.meta(metaFormat)
+	if err != nil {
+		return err
+	}
+	switch format {
+	case indexFormat:
+	case "":
+		if err := x.setMeta(metaFormat, indexFormat); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("%w: format %q", errIndexUnusable, format)
+	}
+	open, err := x.meta(metaOpen)
+	if err != nil {
+		return err
+	}
+	if open != "" && open != bootID() {
+		return fmt.Errorf("%w: the machine went down while a gateway ran in relaxed mode", errIndexUnusable)
+	}
+	return nil
+}
+
+// markOpen notes that a relaxed gateway runs, until close.
+func (x *index) markOpen() error {
+	if !x.d.opts.Relaxed {
+		return x.setMeta(metaOpen, "")
+	}
+	if err := x.setMeta(metaOpen, bootID()); err != nil {
+		return err
+	}
+	return x.db.Flush()
+}
+
+func (x *index) meta(name string) (string, error) {
+	v, err := x.get(append([]byte{spaceMeta}, name...))
+	return string(v), err
+}
+
+func (x *index) setMeta(name, value string) error {
+	return x.db.Set(append([]byte{spaceMeta}, name...), []byte(value), pebble.NoSync)
+}
+
+// get returns a copy of a value; nil if there is none.
+func (x *index) get(key []byte) ([]byte, error) {
+	v, closer, err := x.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	v = append(make([]byte, 0, len(v)), v...)
+	return v, closer.Close()
+}
+
+// flush makes durable what was applied before it.
+func (x *index) flush() error {
+	if err := x.dirs.save(); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	if err := x.db.Flush(); err != nil {
+		return fmt.Errorf("index: flush: %w", err)
+	}
+	return nil
+}
+
+// close waits for what runs in the background, and flushes.
+func (x *index) close() error {
+	x.scanner.stop()
+	err := x.setMeta(metaOpen, "")
+	return errors.Join(err, x.flush(), x.db.Close())
+}
+
+// loadBuckets reads the buckets' ids.
+func (x *index) loadBuckets() error {
+	clear(x.buckets)
+	it, err := x.db.NewIter(&pebble.IterOptions{
+		LowerBound: []byte{spaceBucket},
+		UpperBound: []byte{spaceBucket + 1},
+	})
+	if err != nil {
+		return err
+	}
+	for it.First(); it.Valid(); it.Next() {
+		v := it.Value()
+		if len(v) != 5 {
+			return errors.Join(errIndexUnusable, it.Close())
+		}
+		b := &indexBucket{name: string(it.Key()[1:]), id: binary.BigEndian.Uint32(v)}
+		b.complete.Store(v[4] != 0)
+		x.buckets[b.name] = b
+		x.nextID = max(x.nextID, b.id+1)
+	}
+	return errors.Join(it.Error(), it.Close())
+}
+
+// bucket returns what is known of a bucket, which gets an id if it has none.
+func (x *index) bucket(name string) (*indexBucket, error) {
+	x.mu.RLock()
+	b := x.buckets[name]
+	x.mu.RUnlock()
+	if b != nil {
+		return b, nil
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if b := x.buckets[name]; b != nil {
+		return b, nil
+	}
+	b = &indexBucket{name: name, id: x.nextID}
+	if err := x.saveBucket(b); err != nil {
+		return nil, err
+	}
+	x.nextID++
+	x.buckets[name] = b
+	return b, nil
+}
+
+func (x *index) saveBucket(b *indexBucket) error {
+	v := binary.BigEndian.AppendUint32(nil, b.id)
+	if b.complete.Load() {
+		v = append(v, 1)
+	} else {
+		v = append(v, 0)
+	}
+	return x.db.Set(append([]byte{spaceBucket}, b.name...), v, pebble.NoSync)
+}
+
+// bucketMade tells that we made a bucket: it has no file that the index will
+// not be told about.
+func (x *index) bucketMade(name string) error {
+	b, err := x.bucket(name)
+	if err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	if b.complete.Swap(true) {
+		return nil
+	}
+	if err := x.saveBucket(b); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	x.dirs.made(b)
+	return nil
+}
+
+// bucketGone forgets all about a bucket.
+func (x *index) bucketGone(name string) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	b := x.buckets[name]
+	if b == nil {
+		return nil
+	}
+	x.dirs.drop(b)
+	batch := x.db.NewBatch()
+	for _, space := range [...]byte{spaceCurrent, spaceDir, spaceNull, spaceVersions} {
+		if err := batch.DeleteRange(bucketKey(space, b.id, ""), bucketKey(space, b.id+1, ""), nil); err != nil {
+			return errors.Join(err, batch.Close())
+		}
+	}
+	if err := batch.Delete(append([]byte{spaceBucket}, name...), nil); err != nil {
+		return errors.Join(err, batch.Close())
+	}
+	if err := batch.Commit(pebble.NoSync); err != nil {
+		return fmt.Errorf("index: forget bucket: %w", err)
+	}
+	delete(x.buckets, name)
+	return nil
+}
+
+// indexBatch collects what changed about one key (or several of one bucket);
+// index.apply applies it as one. The zero value is empty.
+type indexBatch struct{ ops []indexOp }
+
+// indexOp is one step of a batch.
+type indexOp struct {
+	space     byte // spaceCurrent or spaceVersions
+	bucket    string
+	key       string
+	versionID string // removals from versions
+	seq       uint64 // removals from versions; 0: not known
+	info      *store.Info
+	area      area
+}
+
+// setCurrent makes info the key's current version, with its file in area a
+// (areaNatural or areaKeys); nil: the key has no current object.
+func (b *indexBatch) setCurrent(bucket, key string, current *store.Info, a area) {
+	b.ops = append(b.ops, indexOp{space: spaceCurrent, bucket: bucket, key: key, info: current, area: a})
+}
+
+// putVersion adds a noncurrent version or a delete marker (current or not).
+func (b *indexBatch) putVersion(bucket string, info *store.Info) {
+	b.ops = append(b.ops, indexOp{space: spaceVersions, bucket: bucket, key: info.Key, info: info})
+}
+
+// removeVersion removes a noncurrent version or a delete marker, if there is
+// such. seq may be 0 where it is not known: finding the version then takes
+// time in proportion to the key's versions, except for the null version.
+func (b *indexBatch) removeVersion(bucket, key, versionID string, seq uint64) {
+	b.ops = append(b.ops, indexOp{space: spaceVersions, bucket: bucket, key: key, versionID: versionID, seq: seq})
+}
+
+// apply applies a batch, as one and in its order. The caller holds the guards
+// of its keys.
+func (x *index) apply(b *indexBatch) error {
+	batch := x.db.NewBatch()
+	for i := range b.ops {
+		if err := x.applyOp(batch, &b.ops[i]); err != nil {
+			return errors.Join(fmt.Errorf("index: %w", err), batch.Close())
+		}
+	}
+	if err := batch.Commit(pebble.NoSync); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	return batch.Close()
+}
+
+func (x *index) applyOp(batch *pebble.Batch, op *indexOp) error {
+	b, err := x.bucket(op.bucket)
+	if err != nil {
+		return err
+	}
+	switch {
+	case op.space == spaceCurrent && op.info == nil:
+		return batch.Delete(bucketKey(spaceCurrent, b.id, op.key), nil)
+	case op.space == spaceCurrent:
+		return batch.Set(bucketKey(spaceCurrent, b.id, op.key), encodeEntry(op.info, op.area), nil)
+	case op.info == nil:
+		return x.removeVersion(batch, b, op)
+	}
+	if op.info.VersionID == store.NullVersion {
+		seq := binary.BigEndian.AppendUint64(nil, op.info.Seq)
+		if err := batch.Set(bucketKey(spaceNull, b.id, op.key), seq, nil); err != nil {
+			return err
+		}
+	}
+	return batch.Set(versionKey(b.id, op.key, op.info.Seq), encodeEntry(op.info, areaVersions), nil)
+}
+
+func (x *index) removeVersion(batch *pebble.Batch, b *indexBucket, op *indexOp) error {
+	null := op.versionID == store.NullVersion
+	seq := op.seq
+	if seq == 0 {
+		var err error
+		if seq, err = x.versionSeq(b, op.key, op.versionID); err != nil || seq == 0 {
+			return err
+		}
+	}
+	if null {
+		if err := batch.Delete(bucketKey(spaceNull, b.id, op.key), nil); err != nil {
+			return err
+		}
+	}
+	return batch.Delete(versionKey(b.id, op.key, seq), nil)
+}
+
+// versionSeq finds the seq of a version in the space of versions; 0 if it is
+// not there.
+func (x *index) versionSeq(b *indexBucket, key, versionID string) (uint64, error) {
+	if versionID == store.NullVersion {
+		v, err := x.get(bucketKey(spaceNull, b.id, key))
+		if err != nil || len(v) != 8 {
+			return 0, err
+		}
+		return binary.BigEndian.Uint64(v), nil
+	}
+	lower, upper := versionsOfKey(b.id, key)
+	it, err := x.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return 0, err
+	}
+	var seq uint64
+	for it.First(); it.Valid() && seq == 0; it.Next() {
+		if e, err := decodeEntry(it.Value()); err == nil && e.versionID == versionID {
+			seq = e.seq
+		}
+	}
+	return seq, errors.Join(it.Error(), it.Close())
+}
+
+// current returns the entry of a key's current object; nil if there is none.
+func (x *index) current(b *indexBucket, key string) (*indexEntry, error) {
+	v, err := x.get(bucketKey(spaceCurrent, b.id, key))
+	if err != nil || v == nil {
+		return nil, err
+	}
+	return decodeEntry(v)
+}
+
+// pebbleLogger passes Pebble's errors on and drops the rest.
+type pebbleLogger struct{ log *slog.Logger }
+
+// Infof implements pebble.Logger.
+func (pebbleLogger) Infof(string, ...any) {}
+
+// Errorf implements pebble.Logger.
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.log.Error("index: " + fmt.Sprintf(format, args...))
+}
+
+// Fatalf implements pebble.Logger. Pebble relies on it not to return; nothing
+// that was acknowledged is lost with the process.
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	msg := "index: " + fmt.Sprintf(format, args...)
+	l.log.Error(msg)
+	panic(msg)
+}
+
+// bootID names the time from one start of the machine to the next; "unknown"
+// where the system does not tell.
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if errors.Is(err, fs.ErrNotExist) || err != nil || len(b) == 0 {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(b))
+}

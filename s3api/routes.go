@@ -72,8 +72,8 @@ var routes = []route{
 	{op: "DeleteBucketNotificationConfiguration", method: http.MethodDelete, level: levelBucket, query: "notification"},
 	{op: "ListMultipartUploads", method: http.MethodGet, level: levelBucket, query: "uploads"},
 	{op: "ListObjectVersions", method: http.MethodGet, level: levelBucket, query: "versions", run: (*Server).listObjectVersions},
-	{op: "ListenBucketNotification", method: http.MethodGet, level: levelBucket, query: "events"},
-	{op: "DeleteObjects", method: http.MethodPost, level: levelBucket, query: "delete"},
+	{op: "ListenBucketNotification", method: http.MethodGet, level: levelBucket, query: "events", run: (*Server).listenBucketNotification},
+	{op: "DeleteObjects", method: http.MethodPost, level: levelBucket, query: "delete", run: (*Server).deleteObjects},
 
 	// Bucket: what is not
 	{op: "GetBucketAcl", method: http.MethodGet, level: levelBucket, query: "acl"},

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,14 +25,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"herald/auth"
+	"herald/notify"
 	"herald/store"
 )
 
-// Config is what a Server needs. Store, Users and Verifier must be set.
+// Config is what a Server needs. Store, Users, Verifier and Notify must be
+// set.
 type Config struct {
 	Store    *store.Service
 	Users    *auth.Users
 	Verifier *auth.Verifier
+	Notify   *notify.Service
 
 	// Region is this endpoint's region, and that of topics' ARNs; "default"
 	// when empty.
@@ -57,6 +61,7 @@ type Server struct {
 	store    *store.Service
 	users    *auth.Users
 	verifier *auth.Verifier
+	notify   *notify.Service
 
 	region   string
 	hostID   string
@@ -74,12 +79,16 @@ type Server struct {
 
 	idSeed uint64
 	lastID atomic.Uint64
+
+	// stopped is closed when streams that have no end of their own must end.
+	stopped  chan struct{}
+	stopOnce sync.Once
 }
 
 // New returns a Server.
 func New(c Config) (*Server, error) {
-	if c.Store == nil || c.Users == nil || c.Verifier == nil {
-		return nil, errors.New("s3api: Store, Users and Verifier are required")
+	if c.Store == nil || c.Users == nil || c.Verifier == nil || c.Notify == nil {
+		return nil, errors.New("s3api: Store, Users, Verifier and Notify are required")
 	}
 	if c.Region == "" {
 		c.Region = "default"
@@ -97,13 +106,14 @@ func New(c Config) (*Server, error) {
 		c.BodyIdle = bodyIdle
 	}
 	s := &Server{
-		store: c.Store, users: c.Users, verifier: c.Verifier,
+		store: c.Store, users: c.Users, verifier: c.Verifier, notify: c.Notify,
 		region: c.Region, hostID: c.HostID,
 		log: c.Logger, now: c.Now, bodyIdle: c.BodyIdle,
 		index:        newRouteIndex(routes),
 		serverHeader: []string{"Herald"},
 		hostIDHeader: []string{c.HostID},
 		xmlType:      []string{typeXML},
+		stopped:      make(chan struct{}),
 	}
 	for _, d := range c.Domains {
 		s.domains = append(s.domains, strings.ToLower(strings.Trim(d, ".")))
@@ -138,9 +148,10 @@ const (
 )
 
 // HTTPServer returns an http.Server for s that holds out against slow and
-// greedy clients. The caller serves and shuts it down.
+// greedy clients. The caller serves and shuts it down; Shutdown also ends the
+// streams of listeners.
 func (s *Server) HTTPServer() *http.Server {
-	return &http.Server{
+	srv := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
@@ -148,7 +159,13 @@ func (s *Server) HTTPServer() *http.Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	srv.RegisterOnShutdown(s.StopListeners)
+	return srv
 }
+
+// StopListeners ends all streams of live events, now and in future, so that a
+// server can shut down.
+func (s *Server) StopListeners() { s.stopOnce.Do(func() { close(s.stopped) }) }
 
 // newRequestID returns 16 hexadecimal digits that no other request of this
 // process has, and hardly one of another.

@@ -1,0 +1,171 @@
+package s3api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"herald/store"
+)
+
+const hVersionID = "X-Amz-Version-Id"
+
+func (s *Server) getBucketVersioning(_ context.Context, r *request) (*response, error) {
+	x := newXML("VersioningConfiguration", nsS3)
+	switch r.bucket.Info.Versioning {
+	case store.Enabled:
+		x.elem("Status", "Enabled")
+	case store.Suspended:
+		x.elem("Status", "Suspended")
+	}
+	x.end("VersioningConfiguration")
+	return x.response(), nil
+}
+
+// putBucketVersioning enables or suspends versioning; it can never be taken
+// back to "never enabled". MFA delete is not supported.
+func (s *Server) putBucketVersioning(ctx context.Context, r *request) (*response, error) {
+	doc, err := r.document(maxDocument, "VersioningConfiguration")
+	if err != nil {
+		return nil, err
+	}
+	if mfa := doc.childText("MfaDelete") + doc.childText("MFADelete"); mfa != "" && mfa != "Disabled" {
+		return nil, codeNotImplemented
+	}
+	var state store.Versioning
+	switch doc.childText("Status") {
+	case "Enabled":
+		state = store.Enabled
+	case "Suspended":
+		state = store.Suspended
+	default:
+		return nil, codeIllegalVersioning
+	}
+	err = s.store.UpdateBucket(ctx, r.tenant, r.bucketName, func(b *store.BucketInfo) error {
+		b.Versioning = state
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ok(), nil
+}
+
+func (s *Server) getBucketTagging(_ context.Context, r *request) (*response, error) {
+	stored := r.bucket.Info.Attrs[attrBucketTagging]
+	if stored == "" {
+		return nil, codeNoSuchTagSet
+	}
+	set, err := parseTagging(stored, maxBucketTags)
+	if err != nil {
+		return nil, err
+	}
+	return taggingDocument(set).response(), nil
+}
+
+func (s *Server) putBucketTagging(ctx context.Context, r *request) (*response, error) {
+	set, err := r.tagSet(maxBucketTags)
+	if err != nil {
+		return nil, err
+	}
+	return noContent(), s.setBucketTags(ctx, r, set)
+}
+
+func (s *Server) deleteBucketTagging(ctx context.Context, r *request) (*response, error) {
+	return noContent(), s.setBucketTags(ctx, r, nil)
+}
+
+func (s *Server) setBucketTags(ctx context.Context, r *request, set tagSet) error {
+	return s.store.UpdateBucket(ctx, r.tenant, r.bucketName, func(b *store.BucketInfo) error {
+		if len(set) == 0 {
+			delete(b.Attrs, attrBucketTagging)
+		} else {
+			b.Attrs[attrBucketTagging] = set.encode()
+		}
+		return nil
+	})
+}
+
+// tagSet reads the Tagging document of the request.
+func (r *request) tagSet(limit int) (tagSet, error) {
+	doc, err := r.document(maxDocument, "Tagging")
+	if err != nil {
+		return nil, err
+	}
+	return parseTaggingDocument(doc, limit)
+}
+
+func (s *Server) getObjectTagging(ctx context.Context, r *request) (*response, error) {
+	info, err := r.bucket.Stat(ctx, r.key, r.query.get("versionId"))
+	if err != nil {
+		return nil, versionError(err, r.query.get("versionId"))
+	}
+	set, err := parseTagging(info.Attrs[attrObjectTagging], maxObjectTags)
+	if err != nil {
+		return nil, err
+	}
+	r.setVersion(info)
+	return taggingDocument(set).response(), nil
+}
+
+func (s *Server) putObjectTagging(ctx context.Context, r *request) (*response, error) {
+	set, err := r.tagSet(maxObjectTags)
+	if err != nil {
+		return nil, err
+	}
+	return ok(), s.setObjectTags(ctx, r, set)
+}
+
+func (s *Server) deleteObjectTagging(ctx context.Context, r *request) (*response, error) {
+	return noContent(), s.setObjectTags(ctx, r, nil)
+}
+
+func (s *Server) setObjectTags(ctx context.Context, r *request, set tagSet) error {
+	versionID := r.query.get("versionId")
+	info, err := r.bucket.Update(ctx, r.key, versionID, func(info *store.Info) (store.Attrs, error) {
+		attrs := info.Attrs
+		if attrs == nil {
+			attrs = store.Attrs{}
+		}
+		if len(set) == 0 {
+			delete(attrs, attrObjectTagging)
+		} else {
+			attrs[attrObjectTagging] = set.encode()
+		}
+		return attrs, nil
+	})
+	if err != nil {
+		return versionError(err, versionID)
+	}
+	r.setVersion(info)
+	return nil
+}
+
+// setVersion sets x-amz-version-id, in a bucket that has versions.
+func (r *request) setVersion(info *store.Info) {
+	if info.VersionID != "" && r.bucket.Info.Versioning != store.Unversioned {
+		r.setHeader(hVersionID, info.VersionID)
+	}
+}
+
+// versionError is what a delete marker answers to what is only for objects:
+// NoSuchKey when it is the current version, MethodNotAllowed when it was
+// addressed by its id. Other errors pass.
+func versionError(err error, versionID string) error {
+	var marker *store.DeleteMarkerError
+	if !errors.As(err, &marker) {
+		return err
+	}
+	c := codeNoSuchKey
+	if versionID != "" {
+		c = codeMethodNotAllowed
+	}
+	e := failWith(c, err).header("X-Amz-Delete-Marker", "true")
+	if marker.Info != nil && marker.Info.VersionID != "" {
+		e.header(hVersionID, marker.Info.VersionID)
+	}
+	if versionID != "" && marker.Info != nil {
+		e.header("Last-Modified", marker.Info.ModTime.UTC().Format(http.TimeFormat))
+	}
+	return e
+}

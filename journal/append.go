@@ -102,7 +102,8 @@ func crc32c(p []byte) uint32 { return crc32.Checksum(p, crc32.MakeTable(crc32.Ca
 // LSN. It is not durable yet. Append blocks while the ring is full, until Run
 // has done a checkpoint: a caller must hold no lock that its own
 // Client.Checkpoint takes, or use TryAppend.
-// Errors: ErrTooLarge, ErrClosed, ErrNotReady, and what poisoned the journal.
+// Errors: ErrTooLarge, ErrClosed, ErrNotReady, ErrRingFull (checkpoints have
+// released nothing for Options.StallTimeout), and what poisoned the journal.
 func (j *Journal) Append(s Stream, parts ...[]byte) (LSN, error) {
 	return j.append(s, parts, true)
 }
@@ -114,7 +115,7 @@ func (j *Journal) TryAppend(s Stream, parts ...[]byte) (LSN, error) {
 }
 
 // WaitRoom blocks until there is room for records of size bytes in all. The
-// room is not reserved.
+// room is not reserved. Errors: as Append.
 func (j *Journal) WaitRoom(size int) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -125,7 +126,9 @@ func (j *Journal) WaitRoom(size int) error {
 		if j.fits(size) {
 			return nil
 		}
-		j.awaitRoom()
+		if err := j.awaitRoom(); err != nil {
+			return err
+		}
 	}
 }
 
@@ -158,7 +161,9 @@ func (j *Journal) append(s Stream, parts [][]byte, block bool) (LSN, error) {
 		if !block {
 			return 0, ErrRingFull
 		}
-		j.awaitRoom()
+		if err := j.awaitRoom(); err != nil {
+			return 0, err
+		}
 	}
 	lsn := j.cur.add(s, size, parts)
 	j.end, j.last[s] = lsn, lsn
@@ -190,11 +195,16 @@ func (j *Journal) softLimit() int {
 }
 
 // awaitRoom waits until a checkpoint has released something. j.mu is held.
-func (j *Journal) awaitRoom() {
+func (j *Journal) awaitRoom() error {
+	if j.stalled {
+		j.kickRun()
+		return fmt.Errorf("%w: no checkpoint could release any of it", ErrRingFull)
+	}
 	j.waiting++
 	j.kickRun()
 	j.room.Wait()
 	j.waiting--
+	return nil
 }
 
 // Wait returns when the record is durable, with all those before it. One of

@@ -1,10 +1,12 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"sort"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -57,10 +59,8 @@ func (j *Journal) checkpoint(clean bool) error {
 	}
 	j.opts.Fault("journal.checkpoint.header")
 	j.release(release)
-	for s, c := range j.clients {
-		if err := c.Flushed(lsns[s]); err != nil {
-			return fmt.Errorf("stream %d: %w", s, err)
-		}
+	if err := j.tellFlushed(lsns); err != nil {
+		return err
 	}
 	if j.opts.OnCheckpoint != nil {
 		j.opts.OnCheckpoint(time.Since(begin))
@@ -69,7 +69,7 @@ func (j *Journal) checkpoint(clean bool) error {
 }
 
 // askClients calls all clients' Checkpoint at the same time, as some may wait
-// for requests that need another.
+// for requests that need another. A client without space keeps its records.
 func (j *Journal) askClients() (map[Stream]LSN, error) {
 	lsns := make(map[Stream]LSN, len(j.clients))
 	var (
@@ -82,14 +82,28 @@ func (j *Journal) askClients() (map[Stream]LSN, error) {
 			lsn, err := c.Checkpoint()
 			mu.Lock()
 			defer mu.Unlock()
-			lsns[s] = lsn
-			if err != nil && first == nil {
+			switch {
+			case err == nil:
+				lsns[s] = lsn
+			case errors.Is(err, syscall.ENOSPC):
+				lsns[s] = j.head.done[s]
+			case first == nil:
 				first = fmt.Errorf("stream %d: %w", s, err)
 			}
 		})
 	}
 	wg.Wait()
 	return lsns, first
+}
+
+// tellFlushed tells the clients what is durable now.
+func (j *Journal) tellFlushed(lsns map[Stream]LSN) error {
+	for s, c := range j.clients {
+		if err := c.Flushed(lsns[s]); err != nil {
+			return fmt.Errorf("stream %d: %w", s, err)
+		}
+	}
+	return nil
 }
 
 // syncAll flushes the filesystems of the journal and of the clients; also in
@@ -135,6 +149,9 @@ func (j *Journal) releasable(lsns map[Stream]LSN, last [256]LSN, tail uint64) ui
 func (j *Journal) release(pos uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if pos > j.released {
+		j.stalled = false
+	}
 	j.released, j.asked = pos, false
 	j.limit = pos + j.ring.size()
 	i := sort.Search(len(j.marks), func(i int) bool { return j.marks[i] >= pos })

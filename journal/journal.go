@@ -45,7 +45,9 @@ type Client interface {
 	// Checkpoint returns an LSN such that the effect of every record of this
 	// stream up to it has been written to files (not necessarily flushed: the
 	// journal calls syncfs on its filesystem after all clients returned, and
-	// then Flushed). It may block new records of the stream for a moment.
+	// then Flushed). It may block new records of the stream for a moment. An
+	// error poisons the journal, except ENOSPC: then nothing is released for
+	// the stream, and Checkpoint is called again later.
 	Checkpoint() (LSN, error)
 	// Flushed tells that what was written before the last Checkpoint returned
 	// is durable now.
@@ -56,6 +58,15 @@ type Client interface {
 // than the journal's: Checkpoint then flushes them through it as well.
 type Syncer interface {
 	Syncfs() error
+}
+
+// Starter is what a Client implements that keeps more than one checkpoint of
+// its own: Recover calls Start, before the first Replay, with the LSN that the
+// last Checkpoint returned whose flush was completed (zero: none was). What
+// later calls of Checkpoint wrote may be on the disk in part: it must not be
+// relied on.
+type Starter interface {
+	Start(done LSN) error
 }
 
 // Errors of the journal. Besides these, Append and Wait return what made a
@@ -103,6 +114,9 @@ type Options struct {
 	// CheckpointInterval is how long after new records a checkpoint is done
 	// though the ring is not half full (default 1 s).
 	CheckpointInterval time.Duration
+	// StallTimeout is how long Append waits while checkpoints can release
+	// nothing, as when a client's disk is full (default 5 s).
+	StallTimeout time.Duration
 	// NoSync is the relaxed mode: Wait flushes nothing. What it returned for
 	// survives the end of the process; of the machine only if a checkpoint
 	// came in between.
@@ -159,6 +173,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.CheckpointInterval == 0 {
 		o.CheckpointInterval = time.Second
 	}
+	if o.StallTimeout == 0 {
+		o.StallTimeout = 5 * time.Second
+	}
 	if o.Fault == nil {
 		o.Fault = func(string) {}
 	}
@@ -206,6 +223,7 @@ type Journal struct {
 	marks    []uint64 // starts of some batches since released, ascending
 	waiting  int      // appenders that wait for room
 	asked    bool     // a checkpoint was asked for
+	stalled  bool     // checkpoints release nothing: nobody waits for room
 	stats    Stats
 }
 

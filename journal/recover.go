@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 )
@@ -42,20 +43,41 @@ func (j *Journal) recover() error {
 		return err
 	}
 	next := uint64(0)
+	j.head.done = make(map[Stream]LSN)
 	if h != nil {
 		j.head = *h
+	}
+	if err := j.startClients(); err != nil {
+		return err
+	}
+	if h != nil {
 		next, err = j.replay(h)
 		if err != nil {
 			return err
 		}
 	}
 	j.opts.Fault("journal.recover.replayed")
-	if h != nil && !h.clean {
-		if err := j.settleClients(); err != nil {
-			return err
+	if h == nil || h.clean {
+		return j.begin(next)
+	}
+	if err := j.settleClients(); err != nil {
+		return err
+	}
+	if err := j.begin(next); err != nil {
+		return err
+	}
+	return j.tellFlushed(j.head.done)
+}
+
+func (j *Journal) startClients() error {
+	for s, c := range j.clients {
+		if c, ok := c.(Starter); ok {
+			if err := c.Start(j.head.done[s]); err != nil {
+				return fmt.Errorf("start stream %d: %w", s, err)
+			}
 		}
 	}
-	return j.begin(next)
+	return nil
 }
 
 // replay gives the records to the clients and returns a position beyond all
@@ -82,12 +104,15 @@ func (j *Journal) replay(h *header) (uint64, error) {
 		}
 		return nil
 	})
+	j.mu.Lock()
+	j.end, j.durable = LSN(end), LSN(end)
+	j.mu.Unlock()
 	return end + 2*old.size(), err
 }
 
-// settleClients makes durable what was replayed.
+// settleClients flushes what was replayed.
 func (j *Journal) settleClients() error {
-	lsns := make(map[Stream]LSN)
+	lsns := maps.Clone(j.head.done)
 	for s, c := range j.clients {
 		lsn, err := c.Checkpoint()
 		if err != nil {
@@ -98,11 +123,7 @@ func (j *Journal) settleClients() error {
 	if err := j.syncAll(); err != nil {
 		return err
 	}
-	for s, c := range j.clients {
-		if err := c.Flushed(lsns[s]); err != nil {
-			return fmt.Errorf("checkpoint stream %d: %w", s, err)
-		}
-	}
+	j.head.done = lsns
 	return nil
 }
 
@@ -116,7 +137,6 @@ func (j *Journal) begin(pos uint64) error {
 	j.head.epoch, j.head.start, j.head.clean = j.ring.epoch, start, false
 	j.head.relaxed = j.opts.NoSync
 	j.head.segBytes, j.head.segments = j.ring.segBytes, uint32(j.opts.Segments)
-	j.head.done = make(map[Stream]LSN)
 	if err := writeHeader(j.dir, &j.head); err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ func (j *Journal) Run(ctx context.Context) error {
 	tick := time.NewTicker(j.opts.CheckpointInterval)
 	defer tick.Stop()
 	due := false
+	progress := time.Now()
 	for {
 		if err := j.Err(); err != nil {
 			return err
@@ -33,8 +34,11 @@ func (j *Journal) Run(ctx context.Context) error {
 			if err := j.Checkpoint(); err != nil {
 				return err
 			}
-			if now, _ := j.fill(); pressed && now >= used {
-				sleep(ctx, j.opts.FlushDelay) // a client holds on to its records
+			if now, _ := j.fill(); now < used {
+				progress = time.Now()
+			} else if pressed {
+				j.stall(time.Since(progress))
+				sleep(ctx, j.opts.FlushDelay)
 			}
 		}
 		due = false
@@ -57,6 +61,18 @@ func (j *Journal) fill() (used uint64, pressed bool) {
 		used = j.cur.end() - j.released
 	}
 	return used, j.waiting > 0 || used > j.ring.size()/2
+}
+
+// stall notes that checkpoints have released nothing for d, because a client
+// holds on to its records (its disk is full). After a while nobody waits any
+// longer.
+func (j *Journal) stall(d time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.waiting > 0 && d > j.opts.StallTimeout {
+		j.stalled = true
+		j.room.Broadcast()
+	}
 }
 
 // runFlush flushes what nobody waits for. While there is nothing it sleeps

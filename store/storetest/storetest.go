@@ -1,0 +1,149 @@
+// Package storetest is the suite that every driver of package store passes.
+//
+// A driver's test makes a Harness and calls Run:
+//
+//	func TestStore(t *testing.T) {
+//		storetest.Run(t, storetest.Harness{Open: func(t *testing.T) store.Driver { ... }})
+//	}
+//
+// All cases work on one store, each in buckets of its own, so that a case also
+// meets what earlier cases left behind. Many reopen the store in the middle:
+// what is read afterwards was persistent. Most cases are written as scripts
+// (Fixture.Put, Fixture.Want, ...), the larger ones compare the store with
+// Model, which says in memory what a bucket has to look like.
+//
+// Faulty wraps a driver and fails where a test says so; it is the only fake.
+package storetest
+
+import (
+	"fmt"
+	"testing"
+
+	"herald/store"
+)
+
+// Harness is how the suite gets at one store.
+type Harness struct {
+	// Open opens the store. Repeated calls reach the same store; the suite
+	// closes a driver before it opens the next. Required.
+	Open func(t *testing.T) store.Driver
+	// Crash, optional, makes the store what it would be had the process been
+	// killed now: what Open reaches from here on is that. The driver given
+	// will not be used again, nor closed by the suite. No call is in
+	// progress when it is called.
+	Crash func(t *testing.T, d store.Driver)
+	// NoUploads declares that the driver lacks the capability store.Uploads;
+	// otherwise its absence fails the suite.
+	NoUploads bool
+}
+
+// suite is one run of the cases on one store.
+type suite struct {
+	h       Harness
+	d       store.Driver
+	buckets int
+}
+
+// testCase is one case: it gets a fresh bucket.
+type testCase struct {
+	name string
+	run  func(f *Fixture)
+}
+
+// Run runs the whole suite against one store.
+func Run(t *testing.T, h Harness) {
+	s := &suite{h: h, d: h.Open(t)}
+	groups := []struct {
+		name  string
+		cases []testCase
+	}{
+		{"Bucket", bucketCases()},
+		{"Object", objectCases()},
+		{"Key", keyCases()},
+		{"Attr", attrCases()},
+		{"Reader", readerCases()},
+		{"Condition", conditionCases()},
+		{"Version", versionCases()},
+		{"Outcome", outcomeCases()},
+		{"List", listCases()},
+		{"Records", recordsCases()},
+		{"Load", loadCases()},
+	}
+	for _, g := range groups {
+		t.Run(g.name, func(t *testing.T) { s.runAll(t, g.cases) })
+	}
+	if !h.NoUploads {
+		t.Run("Upload", func(t *testing.T) { s.runAll(t, uploadCases()) })
+	}
+	if err := s.d.Close(); err != nil {
+		t.Errorf("Close() = %v", err)
+	}
+}
+
+func (s *suite) runAll(t *testing.T, cases []testCase) {
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			f := &Fixture{T: t, suite: s}
+			f.NewBucket()
+			c.run(f)
+		})
+	}
+}
+
+// Fixture is what a case works with: the store, and a bucket made for it. Its
+// methods end the test when the store answers what it must not.
+type Fixture struct {
+	*testing.T
+	suite *suite
+	// Name is the bucket's name, Bucket the open bucket.
+	Name   string
+	Bucket store.Bucket
+	// Versioning is what Put and Remove say when nothing else is asked for.
+	Versioning store.Versioning
+}
+
+// Driver returns the driver that is open now.
+func (f *Fixture) Driver() store.Driver { return f.suite.d }
+
+// NewBucket makes a bucket and makes it the fixture's.
+func (f *Fixture) NewBucket() {
+	f.Helper()
+	f.suite.buckets++
+	f.Name = fmt.Sprintf("bucket-%04d", f.suite.buckets)
+	if err := f.Driver().CreateBucket(f.Context(), f.Name); err != nil {
+		f.Fatalf("CreateBucket(%q) = %v", f.Name, err)
+	}
+	f.openBucket()
+}
+
+func (f *Fixture) openBucket() {
+	f.Helper()
+	b, err := f.Driver().OpenBucket(f.Context(), f.Name)
+	if err != nil {
+		f.Fatalf("OpenBucket(%q) = %v", f.Name, err)
+	}
+	f.Bucket = b
+}
+
+// Reopen closes the store and opens it again.
+func (f *Fixture) Reopen() {
+	f.Helper()
+	if err := f.Driver().Close(); err != nil {
+		f.Fatalf("Close() = %v", err)
+	}
+	f.suite.d = f.suite.h.Open(f.T)
+	f.openBucket()
+}
+
+// Crash reopens the store as after a kill of the process, or closes it first
+// where the harness cannot do that.
+func (f *Fixture) Crash() {
+	f.Helper()
+	if f.suite.h.Crash == nil {
+		f.Reopen()
+		return
+	}
+	f.suite.h.Crash(f.T, f.suite.d)
+	f.suite.d = f.suite.h.Open(f.T)
+	f.openBucket()
+}

@@ -5,14 +5,16 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"herald/notify"
 )
 
 // attrTagging is the attribute of a bucket ("tagging") and of an object
-// ("herald-tagging") that holds its tags in the form of the x-amz-tagging
+// (notify.AttrTags) that holds its tags in the form of the x-amz-tagging
 // header: escaped "key=value" pairs joined by "&".
 const (
 	attrBucketTagging = "tagging"
-	attrObjectTagging = "herald-tagging"
+	attrObjectTagging = notify.AttrTags // rules filter by it
 )
 
 // Limits on tags, as S3 has them; lengths are in characters.

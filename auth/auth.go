@@ -15,8 +15,11 @@
 package auth
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -91,6 +94,7 @@ const MaxFormBody = 1 << 20
 type Verifier struct {
 	users *Users
 	opts  VerifierOptions
+	keys  signingKeys
 }
 
 // NewVerifier returns a Verifier for the keys of users.
@@ -107,5 +111,94 @@ func NewVerifier(users *Users, opts VerifierOptions) *Verifier {
 // Verify finds out who sent r. A request without any signature is verified as
 // anonymous. Errors: *Error; any other error is the store's.
 func (v *Verifier) Verify(r *http.Request) (*Verified, error) {
-	return &Verified{Service: "s3", Body: r.Body, DecodedLength: r.ContentLength}, nil
+	header := r.Header.Get("Authorization")
+	kind := queryKind(r.URL.RawQuery)
+	if kind != unsigned && header != "" {
+		return nil, refuse(CodeInvalidArgument, "sign either in the Authorization header or in the query, not in both",
+			Detail{"ArgumentName", "Authorization"}, Detail{"ArgumentValue", schemeOf(header)})
+	}
+	switch {
+	case kind == version4:
+		return v.verifyPresigned4(r)
+	case kind == version2:
+		return v.verifyPresigned2(r)
+	case header == "":
+		return anonymous(r)
+	}
+	switch scheme := schemeOf(header); scheme {
+	case algorithm4:
+		return v.verifyHeader4(r, header[len(scheme):])
+	case algorithm2:
+		return v.verifyHeader2(r, header[len(scheme):])
+	default:
+		return nil, refuse(CodeInvalidArgument, "this authorization type is not supported",
+			Detail{"ArgumentName", "Authorization"}, Detail{"ArgumentValue", scheme})
+	}
+}
+
+// schemeOf returns the first word of an Authorization header; never what
+// follows it, which may be a secret.
+func schemeOf(header string) string {
+	scheme, _, _ := strings.Cut(header, " ")
+	return scheme
+}
+
+// The ways in which a query can be signed.
+const (
+	unsigned = iota
+	version2
+	version4
+)
+
+// queryKind tells how a query is signed, if at all.
+func queryKind(raw string) int {
+	if !strings.Contains(raw, "Signature=") && !strings.Contains(raw, "X-Amz-") {
+		return unsigned
+	}
+	var v2 bool
+	for part := range strings.SplitSeq(raw, "&") {
+		name, _, _ := strings.Cut(part, "=")
+		switch name {
+		case "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature":
+			return version4
+		case "Signature", "AWSAccessKeyId":
+			v2 = true
+		}
+	}
+	if v2 {
+		return version2
+	}
+	return unsigned
+}
+
+// anonymous is the answer for a request that nobody signed. Its payload may
+// still have a hash or come in chunks.
+func anonymous(r *http.Request) (*Verified, error) {
+	v := &Verified{Service: serviceS3}
+	hash := r.Header.Get(headerContentSHA256)
+	if hash == "" {
+		hash = unsignedPayload
+	}
+	return v, v.setPayload(r, hash, nil)
+}
+
+// authenticate looks up who has an access key.
+func (v *Verifier) authenticate(r *http.Request, accessKey string) (Identity, Key, error) {
+	u, key, err := v.users.ByAccessKey(r.Context(), accessKey)
+	if errors.Is(err, ErrNoSuchKey) {
+		return Identity{}, Key{}, refuse(CodeInvalidAccessKeyID, "nobody here has this access key",
+			Detail{"AWSAccessKeyId", accessKey})
+	}
+	if err != nil {
+		return Identity{}, Key{}, fmt.Errorf("verify: %w", err)
+	}
+	return Identity{User: u, AccessKey: accessKey}, key, nil
+}
+
+// admit refuses suspended users, whose signature was good.
+func (id Identity) admit() error {
+	if id.User.Suspended {
+		return refuse(CodeUserSuspended, "the user is suspended")
+	}
+	return nil
 }

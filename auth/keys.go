@@ -67,7 +67,7 @@ func generateAccessKey() string {
 
 func generateSecretKey() string {
 	b := make([]byte, secretKeyLength*3/4)
-	_, _ = rand.Read(b)                           // never fails since Go 1.24
+	_, _ = rand.Read(b)                            // never fails since Go 1.24
 	return base64.RawURLEncoding.EncodeToString(b) // nothing that shells or URLs would mangle
 }
 

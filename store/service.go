@@ -5,20 +5,28 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
-// MaxKeyLength is the longest key, in bytes (S3).
-const MaxKeyLength = 1024
-
 // Service is what s3api, lifecycle and admin use: a driver, with the checks,
 // bucket attributes and error wrapping that all drivers share.
+//
+// A bucket is what the driver has as one; its record "bucket/NAME" says whose
+// it is. A record without a bucket (a crash came between the two, or somebody
+// removed the directory) is nothing, and is overwritten when the bucket is made
+// again; a bucket without a record has no owner.
 type Service struct {
 	driver Driver
 	cache  sync.Map // driver's bucket name -> *cachedBucket
+
+	// mu lets buckets come and go one at a time, so that of two requests for
+	// the same name one finds all or nothing of the other. Between gateways
+	// CreateBucket has to do without.
+	mu sync.Mutex
 }
 
 // cachedBucket is a decoded bucket record; it is never changed.
@@ -55,22 +63,6 @@ func (b *BucketInfo) StoreName() string { return StoreName(b.Tenant, b.Name) }
 // that were derived from it use it as their key, together with ID.
 func (b *BucketInfo) Version() uint64 { return b.version }
 
-// StoreName joins tenant and bucket to the driver's bucket name.
-func StoreName(tenant, bucket string) string {
-	if tenant == "" {
-		return bucket
-	}
-	return tenant + ":" + bucket
-}
-
-// SplitStoreName is the inverse of StoreName.
-func SplitStoreName(name string) (tenant, bucket string) {
-	if t, b, ok := strings.Cut(name, ":"); ok {
-		return t, b
-	}
-	return "", name
-}
-
 // Records returns the driver's records.
 func (s *Service) Records() Records { return s.driver.Records() }
 
@@ -86,56 +78,81 @@ func (s *Service) Check(ctx context.Context) error {
 	return err
 }
 
-// CreateBucket makes a bucket; info.Created and info.ID are filled in.
+// CreateBucket makes a bucket; info.Created and info.ID are filled in. The
+// linearization point is the driver's CreateBucket.
 // Errors: ErrBucketAlreadyExists, ErrInvalidBucketName.
 func (s *Service) CreateBucket(ctx context.Context, info BucketInfo) error {
-	if !ValidBucketName(info.Name) {
-		return ErrInvalidBucketName
+	name, err := checkedName(info.Tenant, info.Name)
+	if err != nil {
+		return err
 	}
 	info.Created = time.Now().UTC()
 	info.ID = NewOpID().String()
-	name := info.StoreName()
-	// The record first: a directory without a record would be a bucket that
-	// belongs to nobody, a record without a directory is no bucket at all.
-	_, version, err := s.driver.Records().Get(ctx, recordName(name))
-	if err != nil && !errors.Is(err, ErrNoSuchRecord) {
-		return fmt.Errorf("create bucket %s: %w", name, err)
-	}
-	if s.exists(ctx, name) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch _, err := s.driver.OpenBucket(ctx, name); {
+	case err == nil:
 		return ErrBucketAlreadyExists
-	}
-	data, err := json.Marshal(&info)
-	if err != nil {
+	case !errors.Is(err, ErrNoSuchBucket):
 		return fmt.Errorf("create bucket %s: %w", name, err)
 	}
-	if _, err := s.driver.Records().Put(ctx, recordName(name), data, version); err != nil {
-		if errors.Is(err, ErrRecordConflict) {
-			return ErrBucketAlreadyExists
-		}
+	// The record first: the other way round a crash would leave a bucket that
+	// belongs to nobody.
+	if err := s.claim(ctx, name, &info); err != nil {
 		return fmt.Errorf("create bucket %s: %w", name, err)
 	}
+	// From here on a client that went away must not leave it half made.
+	ctx = context.WithoutCancel(ctx)
 	if err := s.driver.CreateBucket(ctx, name); err != nil {
+		return fmt.Errorf("create bucket %s: %w", name, err)
+	}
+	// Another gateway may have put its record over ours, and then lost.
+	if err := s.claim(ctx, name, &info); err != nil {
 		return fmt.Errorf("create bucket %s: %w", name, err)
 	}
 	return nil
 }
 
-func (s *Service) exists(ctx context.Context, name string) bool {
-	_, err := s.driver.OpenBucket(ctx, name)
-	return err == nil
+// claim makes info the bucket's record, whatever was there.
+func (s *Service) claim(ctx context.Context, name string, info *BucketInfo) error {
+	data, err := json.Marshal(info)
+	if err != nil {
+		return err
+	}
+	for {
+		cur, version, err := s.driver.Records().Get(ctx, recordName(name))
+		switch {
+		case err == nil:
+			var there BucketInfo
+			if json.Unmarshal(cur, &there) == nil && there.ID == info.ID {
+				return nil
+			}
+		case !errors.Is(err, ErrNoSuchRecord):
+			return err
+		}
+		_, err = s.driver.Records().Put(ctx, recordName(name), data, version)
+		if !errors.Is(err, ErrRecordConflict) {
+			return err
+		}
+	}
 }
 
 // BucketInfo returns what is known of a bucket. A bucket that exists without
 // a record (a directory made by another program) has no owner.
-// Errors: ErrNoSuchBucket.
+// Errors: ErrNoSuchBucket, ErrInvalidBucketName.
 func (s *Service) BucketInfo(ctx context.Context, tenant, bucket string) (*BucketInfo, error) {
-	name := StoreName(tenant, bucket)
+	name, err := checkedName(tenant, bucket)
+	if err != nil {
+		return nil, err
+	}
 	if _, err := s.driver.OpenBucket(ctx, name); err != nil {
 		return nil, err
 	}
 	return s.record(ctx, name)
 }
 
+// record returns a bucket's decoded record. The cache makes it cheap; it needs
+// that a version of a record is never used again.
 func (s *Service) record(ctx context.Context, name string) (*BucketInfo, error) {
 	data, version, err := s.driver.Records().Get(ctx, recordName(name))
 	if errors.Is(err, ErrNoSuchRecord) {
@@ -157,9 +174,12 @@ func (s *Service) record(ctx context.Context, name string) (*BucketInfo, error) 
 }
 
 // OpenBucket returns a bucket with what is known of it.
-// Errors: ErrNoSuchBucket.
+// Errors: ErrNoSuchBucket, ErrInvalidBucketName.
 func (s *Service) OpenBucket(ctx context.Context, tenant, bucket string) (*OpenBucket, error) {
-	name := StoreName(tenant, bucket)
+	name, err := checkedName(tenant, bucket)
+	if err != nil {
+		return nil, err
+	}
 	b, err := s.driver.OpenBucket(ctx, name)
 	if err != nil {
 		return nil, err
@@ -171,78 +191,71 @@ func (s *Service) OpenBucket(ctx context.Context, tenant, bucket string) (*OpenB
 	return &OpenBucket{Bucket: b, Info: info}, nil
 }
 
-// OpenBucket is a bucket as one request sees it.
-type OpenBucket struct {
-	Bucket
-	Info *BucketInfo // as it was when the bucket was opened; not to be changed
-}
-
-// Uploads returns the bucket's capability for multipart uploads.
-// Errors: ErrNotSupported.
-func (b *OpenBucket) Uploads() (Uploads, error) {
-	u, ok := b.Bucket.(Uploads)
-	if !ok {
-		return nil, ErrNotSupported
-	}
-	return u, nil
-}
-
 // UpdateBucket changes a bucket's record: f gets a copy, and may be called
-// again when another change came between. Errors: ErrNoSuchBucket, or f's.
+// again when another change came between.
+// Errors: ErrNoSuchBucket, ErrInvalidBucketName, or f's.
 func (s *Service) UpdateBucket(ctx context.Context, tenant, bucket string, f func(*BucketInfo) error) error {
-	name := StoreName(tenant, bucket)
 	for {
 		cur, err := s.BucketInfo(ctx, tenant, bucket)
 		if err != nil {
 			return err
 		}
 		next := *cur
-		next.Attrs = make(map[string]string, len(cur.Attrs))
-		for k, v := range cur.Attrs {
-			next.Attrs[k] = v
+		if next.Attrs = maps.Clone(cur.Attrs); next.Attrs == nil {
+			next.Attrs = make(map[string]string)
 		}
 		if next.ID == "" { // adopted: a directory made by another program
-			next.ID, next.Created = NewOpID().String(), time.Now().UTC()
+			next.ID = NewOpID().String()
 		}
 		if err := f(&next); err != nil {
 			return err
 		}
 		data, err := json.Marshal(&next)
 		if err != nil {
-			return fmt.Errorf("update bucket %s: %w", name, err)
+			return fmt.Errorf("update bucket %s: %w", bucket, err)
 		}
-		_, err = s.driver.Records().Put(ctx, recordName(name), data, cur.version)
+		_, err = s.driver.Records().Put(ctx, recordName(cur.StoreName()), data, cur.version)
 		if errors.Is(err, ErrRecordConflict) {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("update bucket %s: %w", name, err)
+			return fmt.Errorf("update bucket %s: %w", bucket, err)
 		}
 		return nil
 	}
 }
 
-// DeleteBucket removes an empty bucket and its record.
-// Errors: ErrNoSuchBucket, ErrBucketNotEmpty.
+// DeleteBucket removes an empty bucket and its record. The linearization point
+// is the driver's DeleteBucket.
+// Errors: ErrNoSuchBucket, ErrBucketNotEmpty, ErrInvalidBucketName.
 func (s *Service) DeleteBucket(ctx context.Context, tenant, bucket string) error {
-	name := StoreName(tenant, bucket)
-	_, version, err := s.driver.Records().Get(ctx, recordName(name))
-	if err != nil && !errors.Is(err, ErrNoSuchRecord) {
-		return fmt.Errorf("delete bucket %s: %w", name, err)
+	name, err := checkedName(tenant, bucket)
+	if err != nil {
+		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err := s.driver.DeleteBucket(ctx, name); err != nil {
 		return err
 	}
 	s.cache.Delete(name)
-	err = s.driver.Records().Delete(ctx, recordName(name), version)
-	if err != nil && !errors.Is(err, ErrNoSuchRecord) && !errors.Is(err, ErrRecordConflict) {
-		return fmt.Errorf("delete bucket %s: %w", name, err)
+	// The bucket is gone. Should its record stay, by an error or because
+	// another gateway is at it, that is harmless: see Service.
+	ctx = context.WithoutCancel(ctx)
+	for range 3 {
+		_, version, err := s.driver.Records().Get(ctx, recordName(name))
+		if err != nil {
+			return nil
+		}
+		if err := s.driver.Records().Delete(ctx, recordName(name), version); !errors.Is(err, ErrRecordConflict) {
+			return nil
+		}
 	}
 	return nil
 }
 
 // ListBuckets returns the buckets for which keep answers true, in byte order
-// of their driver's names.
+// of their driver's names. Directories whose names S3 does not allow are none.
 func (s *Service) ListBuckets(ctx context.Context, keep func(*BucketInfo) bool) ([]*BucketInfo, error) {
 	entries, err := s.driver.ListBuckets(ctx)
 	if err != nil {
@@ -250,6 +263,9 @@ func (s *Service) ListBuckets(ctx context.Context, keep func(*BucketInfo) bool) 
 	}
 	var out []*BucketInfo
 	for _, e := range entries {
+		if !ValidBucketName(e.Name[strings.IndexByte(e.Name, ':')+1:]) {
+			continue
+		}
 		info, err := s.record(ctx, e.Name)
 		if err != nil {
 			return nil, err
@@ -268,47 +284,3 @@ func (s *Service) ListBuckets(ctx context.Context, keep func(*BucketInfo) bool) 
 
 // Close closes the driver.
 func (s *Service) Close() error { return s.driver.Close() }
-
-func recordName(storeName string) string { return "bucket/" + storeName }
-
-// ValidBucketName tells whether S3's rules allow a bucket name: 3 to 63
-// characters of a-z, 0-9, '-' and '.', beginning and ending with a letter or
-// digit, no two dots in a row, not in the form of an IPv4 address.
-func ValidBucketName(name string) bool {
-	if len(name) < 3 || len(name) > 63 || strings.Contains(name, "..") {
-		return false
-	}
-	digitsAndDots, dots := true, 0
-	for i := range len(name) {
-		c := name[i]
-		switch {
-		case c >= 'a' && c <= 'z':
-			digitsAndDots = false
-		case c >= '0' && c <= '9':
-		case c == '.' || c == '-':
-			if i == 0 || i == len(name)-1 {
-				return false
-			}
-			if c == '.' {
-				dots++
-			} else {
-				digitsAndDots = false
-			}
-		default:
-			return false
-		}
-	}
-	return !digitsAndDots || dots != 3
-}
-
-// ValidKey tells whether a key may name an object.
-// Errors: ErrKeyTooLong; ErrNoSuchKey for the empty key.
-func ValidKey(key string) error {
-	switch {
-	case key == "":
-		return ErrNoSuchKey
-	case len(key) > MaxKeyLength:
-		return ErrKeyTooLong
-	}
-	return nil
-}

@@ -90,7 +90,9 @@ func TestNotificationConfigurationAdmin(t *testing.T) {
 		TopicArn, ID string
 		Events       []string
 		Filter       struct {
-			S3Key struct{ FilterRules []struct{ Name, Value string } }
+			S3Key struct {
+				FilterRules []struct{ Name, Value string }
+			}
 		}
 	}
 	var list struct{ Notifications []rule }

@@ -60,14 +60,15 @@ type Policy struct {
 	statements []statement
 }
 
-// statement is one rule. Of each pair of lists (principals and their
-// negation, ...) one is empty; patterns may hold '*' and '?'.
+// statement is one rule. Patterns may hold '*' and '?'. Of actions and
+// notActions one is empty, and of resources and notResources.
 type statement struct {
-	effect                    Decision
-	principals, notPrincipals []string
-	actions, notActions       []string // lower case
-	resources, notResources   []string
-	conditional               bool // has a condition; none are understood
+	effect                  Decision
+	principals              []string
+	allBut                  bool     // everybody but principals
+	actions, notActions     []string // lower case
+	resources, notResources []string
+	conditional             bool // has a condition; none are understood
 }
 
 // policyDoc and statementDoc are the document as written.
@@ -182,13 +183,6 @@ func parseStatement(raw json.RawMessage) (statement, int, error) {
 	default:
 		return s, 0, errors.New("Effect must be Allow or Deny")
 	}
-	var err error
-	if s.principals, err = parsePrincipal(d.Principal); err != nil {
-		return s, 0, err
-	}
-	if s.notPrincipals, err = parsePrincipal(d.NotPrincipal); err != nil {
-		return s, 0, err
-	}
 	switch {
 	case (d.Principal == nil) == (d.NotPrincipal == nil):
 		return s, 0, errors.New("a statement needs either Principal or NotPrincipal")
@@ -197,8 +191,13 @@ func parseStatement(raw json.RawMessage) (statement, int, error) {
 	case (len(s.resources) == 0) == (len(s.notResources) == 0):
 		return s, 0, errors.New("a statement needs either Resource or NotResource")
 	}
-	return s, len(s.principals) + len(s.notPrincipals) + len(s.actions) + len(s.notActions) +
-		len(s.resources) + len(s.notResources), nil
+	principal := d.Principal
+	if principal == nil {
+		principal, s.allBut = d.NotPrincipal, true
+	}
+	var err error
+	s.principals, err = parsePrincipal(principal)
+	return s, len(s.principals) + len(s.actions) + len(s.notActions) + len(s.resources) + len(s.notResources), err
 }
 
 func lowered(list []string) []string {
@@ -212,9 +211,6 @@ func lowered(list []string) []string {
 // parsePrincipal reads "*" or {"AWS": NAME or [NAME, ...], ...}. Kinds other
 // than AWS name nobody here.
 func parsePrincipal(raw json.RawMessage) ([]string, error) {
-	if raw == nil {
-		return nil, nil
-	}
 	var all string
 	if json.Unmarshal(raw, &all) == nil {
 		if all != "*" {
@@ -261,14 +257,7 @@ func (p *Policy) Evaluate(req PolicyRequest) Decision {
 func (s *statement) matches(req PolicyRequest) bool {
 	return matchPair(s.actions, s.notActions, req.Action) &&
 		matchPair(s.resources, s.notResources, req.Resource) &&
-		s.matchesPrincipal(req.Principals)
-}
-
-func (s *statement) matchesPrincipal(who []string) bool {
-	if s.notPrincipals != nil {
-		return !matchPrincipals(s.notPrincipals, who)
-	}
-	return matchPrincipals(s.principals, who)
+		matchPrincipals(s.principals, req.Principals) != s.allBut
 }
 
 // matchPrincipals: "*" is everybody, also the anonymous.

@@ -27,7 +27,7 @@ func TestPolicy_Evaluate(t *testing.T) {
 		{"service", st(`"Effect":"Allow","Principal":{"Service":"s3.amazonaws.com"},` + all), []string{"x"}, "sns:Publish", None},
 		{"not principal", st(`"Effect":"Deny","NotPrincipal":{"AWS":"me"},` + all), []string{"x"}, "sns:Publish", Deny},
 		{"not principal, me", st(`"Effect":"Deny","NotPrincipal":{"AWS":"me"},` + all), []string{"me"}, "sns:Publish", None},
-		{"not principal, nobody named", st(`"Effect":"Deny","NotPrincipal":{"Service":"me"},` + all), []string{"me"}, "sns:Publish", None},
+		{"not principal, nobody named", st(`"Effect":"Deny","NotPrincipal":{"Service":"me"},` + all), []string{"me"}, "sns:Publish", Deny},
 		{"action list", st(`"Effect":"Allow","Principal":"*","Action":["sns:GetTopicAttributes","sns:Publish"],"Resource":"*"`), nil, "sns:Publish", Allow},
 		{"action case", st(`"Effect":"Allow","Principal":"*","Action":"SNS:publish","Resource":"*"`), nil, "sns:Publish", Allow},
 		{"other action", st(`"Effect":"Allow","Principal":"*","Action":"sns:Publish","Resource":"*"`), nil, "sns:DeleteTopic", None},

@@ -3,10 +3,17 @@ package notify
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
+
+	"herald/queue"
 )
 
-// TopicStats are a topic's figures, summed over its queues.
+// defaultDump is how many entries Dump and DeadLetters give unless told.
+const defaultDump = 1000
+
+// TopicStats are a topic's figures, summed over its queues. The JSON form is
+// that inside radosgw-admin's "Topic Stats".
 type TopicStats struct {
 	Reservations int64
 	Size         int64 // bytes of entries
@@ -14,10 +21,49 @@ type TopicStats struct {
 	Oldest       time.Time `json:"-"` // when the oldest entry came; zero when empty
 }
 
+func (t *TopicStats) add(st queue.Stats) {
+	t.Reservations += st.Reservations
+	t.Size += st.Bytes
+	t.Entries += st.Entries
+	if !st.Oldest.IsZero() && (t.Oldest.IsZero() || st.Oldest.Before(t.Oldest)) {
+		t.Oldest = st.Oldest
+	}
+}
+
+func (t *TopicStats) age() time.Duration {
+	if t.Oldest.IsZero() {
+		return 0
+	}
+	return max(time.Since(t.Oldest), 0)
+}
+
+func (s *Service) queueStats(ctx context.Context, name string) (queue.Stats, error) {
+	q, err := s.cfg.Queues.Open(ctx, name)
+	if err != nil {
+		return queue.Stats{}, err
+	}
+	return q.Stats(ctx)
+}
+
 // TopicStats returns a topic's figures; zero for one without queues.
 // Errors: ErrNoSuchTopic.
 func (s *Service) TopicStats(ctx context.Context, tenant, name string) (TopicStats, error) {
-	return TopicStats{}, ErrNoSuchTopic
+	var sum TopicStats
+	topic, err := s.topics.Get(ctx, tenant, name)
+	if err != nil || topic.Dest.Queue == "" {
+		return sum, err
+	}
+	for i := range topic.Dest.Shards {
+		st, err := s.queueStats(ctx, ShardName(topic.Dest.Queue, i))
+		if errors.Is(err, queue.ErrNoSuchQueue) {
+			continue
+		}
+		if err != nil {
+			return sum, err
+		}
+		sum.add(st)
+	}
+	return sum, nil
 }
 
 // DumpEntry is one waiting entry, as `radosgw-admin topic dump` shows it.
@@ -29,9 +75,43 @@ type DumpEntry struct {
 }
 
 // Dump returns the entries that wait, oldest first within each queue, at most
-// max (0: 1000). Errors: ErrNoSuchTopic.
+// max (0: 1000), without secrets. Entries that cannot be decoded are left out:
+// they become dead letters. Errors: ErrNoSuchTopic.
 func (s *Service) Dump(ctx context.Context, tenant, name string, max int) ([]DumpEntry, error) {
-	return nil, ErrNoSuchTopic
+	topic, err := s.topics.Get(ctx, tenant, name)
+	if err != nil {
+		return nil, err
+	}
+	out := []DumpEntry{}
+	if topic.Dest.Queue == "" {
+		return out, nil
+	}
+	if max <= 0 {
+		max = defaultDump
+	}
+	for i := range topic.Dest.Shards {
+		shard := ShardName(topic.Dest.Queue, i)
+		q, err := s.cfg.Queues.Open(ctx, shard)
+		if errors.Is(err, queue.ErrNoSuchQueue) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		err = eachEntry(ctx, q, "", func(e queue.Entry) (bool, error) {
+			if len(out) >= max {
+				return false, nil
+			}
+			if entry, err := decodeEntry(e.Data); err == nil {
+				out = append(out, DumpEntry{shard, string(e.Marker), e.Attempts, entry.dump()})
+			}
+			return true, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // TopicHealth is the readiness of one topic.
@@ -41,37 +121,33 @@ type TopicHealth struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-// Health returns the readiness of every topic that has queues or an endpoint:
-// not ready when its endpoint cannot be opened or is failing.
-func (s *Service) Health(ctx context.Context) ([]TopicHealth, error) { return nil, nil }
-
-// DeadLetter is an entry that was given up.
-type DeadLetter struct {
-	Marker    string          `json:"marker"`
-	Time      time.Time       `json:"time"`
-	Reason    string          `json:"reason"` // "time_to_live", "max_retries", "rejected", "undecodable"
-	Attempts  int             `json:"attempts"`
-	LastError string          `json:"last_error,omitempty"`
-	Queue     string          `json:"queue"`
-	Entry     json.RawMessage `json:"entry,omitempty"` // as in DumpEntry
-	Raw       []byte          `json:"raw,omitempty"`   // of an undecodable entry
+// Health returns the readiness of every topic with an endpoint: one is not
+// ready when its endpoint cannot be used or fails again and again.
+func (s *Service) Health(ctx context.Context) ([]TopicHealth, error) {
+	topics, err := s.topics.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := []TopicHealth{}
+	for _, t := range topics {
+		if t.Dest.PushEndpoint == "" {
+			continue
+		}
+		h := TopicHealth{Topic: t.ARN, Ready: true}
+		if target := s.targets.peek(t.ARN); target != nil {
+			err = target.health()
+		} else {
+			err = checkEndpoint(s.endpoint(t))
+		}
+		if err != nil {
+			h.Ready, h.Detail = false, err.Error()
+		}
+		out = append(out, h)
+	}
+	return out, nil
 }
 
-// DeadLetters lists a topic's dead letters after a marker, oldest first, at
-// most max (0: 1000). Errors: ErrNoSuchTopic.
-func (s *Service) DeadLetters(ctx context.Context, tenant, name, after string, max int) ([]DeadLetter, error) {
-	return nil, ErrNoSuchTopic
-}
-
-// Redrive puts dead letters back into the topic's queues, with a fresh age and
-// no attempts: those with the markers, or all. It returns how many.
-// Errors: ErrNoSuchTopic, ErrNotQueued, ErrFull.
-func (s *Service) Redrive(ctx context.Context, tenant, name string, markers ...string) (int, error) {
-	return 0, ErrNoSuchTopic
-}
-
-// PurgeDeadLetters drops dead letters: those with the markers, or all. It
-// returns how many. Errors: ErrNoSuchTopic.
-func (s *Service) PurgeDeadLetters(ctx context.Context, tenant, name string, markers ...string) (int, error) {
-	return 0, ErrNoSuchTopic
-}
+// Recovered tells whether the reservations that a crash left behind were all
+// resolved; before that no queue is delivered, and persistent topics take no
+// event.
+func (s *Service) Recovered() bool { return s.recovered.Load() }

@@ -2,7 +2,12 @@ package notify
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
 
+	"herald/queue"
 	"herald/store"
 )
 
@@ -31,30 +36,394 @@ type Change struct {
 //	})
 type Publisher struct{ s *Service }
 
-// Reserve matches the bucket's rules against a change and makes room for its
-// events in all persistent topics that want it: in all of them, or in none.
-// Errors: ErrFull.
-func (p *Publisher) Reserve(ctx context.Context, c Change) (*Pending, error) {
-	return &Pending{s: p.s}, nil
-}
-
 // CommitFunc carries a change out. op is zero when nobody will ask for the
-// outcome.
+// outcome. The error is that of the store; ErrUnknownOutcome must not be
+// hidden.
 type CommitFunc func(ctx context.Context, op store.OpID) (store.Outcome, error)
 
 // Pending is a change between Reserve and its end. It is used by one
 // goroutine.
-type Pending struct{ s *Service }
+type Pending struct {
+	s     *Service
+	facts facts
+	attrs store.Attrs // as in Change
+	held  []*held
+	syncs []syncPush
+	done  bool
+}
+
+// syncPush is a topic that is pushed to within the request.
+type syncPush struct {
+	in    intent
+	topic *Topic
+}
+
+// Reserve matches the bucket's rules against a change and makes room for its
+// events in all persistent topics that want it: in all of them, or in none.
+// It holds the room until Do or Abort, however long the body takes.
+// Errors: ErrFull.
+func (p *Publisher) Reserve(ctx context.Context, c Change) (*Pending, error) {
+	s := p.s
+	pending := &Pending{s: s, attrs: c.Attrs}
+	rules, err := s.rules.of(c.Bucket)
+	if err != nil {
+		return nil, fmt.Errorf("reserve %s/%s: %w", c.Bucket.Name, c.Key, err)
+	}
+	groups := matchRules(rules, c.Type, c.Key, c.Attrs)
+	pending.facts = facts{
+		typ: c.Type, bucket: c.Bucket.Name, tenant: c.Bucket.Tenant, owner: c.Bucket.Owner, id: c.Bucket.ID,
+		key: c.Key, versionID: c.VersionID, principal: c.Principal, requestID: c.RequestID, hostID: c.HostID,
+	}
+	if c.HostID == "" {
+		pending.facts.hostID = s.cfg.HostID
+	}
+	if len(groups) == 0 {
+		return pending, nil
+	}
+	if err := pending.reserve(ctx, groups); err != nil {
+		return nil, fmt.Errorf("reserve %s/%s: %w", c.Bucket.Name, c.Key, err)
+	}
+	return pending, nil
+}
+
+// reserve sorts the topics into persistent and synchronous ones, and makes
+// the reservations.
+func (p *Pending) reserve(ctx context.Context, groups []group) error {
+	var queued []*held
+	for _, g := range groups {
+		p.s.metrics.triggered.Add(float64(len(g.rules)))
+		topic, err := p.s.topics.Get(ctx, g.tenant, g.topic)
+		if errors.Is(err, ErrNoSuchTopic) {
+			p.s.metrics.skipped.WithLabelValues("no_such_topic").Inc() // RGW: silently
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		in := intent{arn: topic.ARN, rules: g.rules}
+		switch {
+		case topic.Queued() && topic.Dest.Queue != "":
+			shard := shardOf(p.facts.orderKey(), topic.Dest.Shards)
+			queued = append(queued, &held{in: &in, topic: topic, name: ShardName(topic.Dest.Queue, shard)})
+		case topic.Dest.PushEndpoint != "":
+			p.syncs = append(p.syncs, syncPush{in, topic})
+		}
+	}
+	if len(queued) == 0 {
+		return nil
+	}
+	if err := p.s.Recover(ctx); err != nil {
+		return err
+	}
+	return p.hold(ctx, queued)
+}
+
+// hold reserves in all of the queues, under a new op id, or in none.
+func (p *Pending) hold(ctx context.Context, queued []*held) error {
+	p.facts.op = store.NewOpID()
+	var names []string
+	if len(queued) > 1 {
+		for _, h := range queued {
+			names = append(names, h.name)
+		}
+	}
+	for _, h := range queued {
+		h.in.facts = p.facts
+		h.in.queues = names
+		h.code = h.in.encode()
+		err := p.s.reserveOne(ctx, h, h.in.estimate(p.s.region, h.topic, p.attrs, p.attrs != nil))
+		if errors.Is(err, ErrNoSuchTopic) {
+			p.s.metrics.skipped.WithLabelValues("topic_deleted").Inc()
+			continue
+		}
+		if err != nil {
+			p.abortAll()
+			return err
+		}
+		p.s.live.add(h)
+		p.held = append(p.held, h)
+	}
+	if len(p.held) == 0 {
+		p.facts.op = store.OpID{} // nobody will ask
+	}
+	p.s.fault("notify.reserved")
+	return nil
+}
+
+// reserveOne makes a reservation. Errors: ErrFull, ErrNoSuchTopic.
+func (s *Service) reserveOne(ctx context.Context, h *held, size int64) error {
+	for try := 0; ; try++ {
+		q, err := s.cfg.Queues.Open(ctx, h.name)
+		if err == nil {
+			h.queue = q
+			h.id, err = q.Reserve(ctx, h.code, size, len(h.in.rules))
+		}
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, queue.ErrFull):
+			s.metrics.full.WithLabelValues(topicLabel(h.topic)).Inc()
+			return ErrFull
+		case !errors.Is(err, queue.ErrNoSuchQueue):
+			return err
+		case try > 0:
+			return ErrNoSuchTopic
+		}
+		if err := s.topics.repair(ctx, h.topic.Tenant(), h.topic.Name); err != nil {
+			return err
+		}
+	}
+}
 
 // Do runs the commit without the request's cancellation and under a guard per
 // bucket and key, so that entries enter their queues in the order of the
 // changes; it then commits the entries, and pushes to synchronous topics with
 // a deadline after the guard was released. Its error is that of commit: a
 // failed push does not fail the request. When the outcome is unknown the
-// reservations are left to the resolver.
+// reservations are left to the resolver. A reservation that was lost meanwhile
+// (the process slept too long) is made again before commit, which may give
+// ErrFull.
 func (p *Pending) Do(ctx context.Context, commit CommitFunc) (store.Outcome, error) {
-	return commit(context.WithoutCancel(ctx), store.OpID{})
+	if p.done {
+		return store.Outcome{}, errors.New("notify: Pending used twice")
+	}
+	p.done = true
+	// From here the client cannot split what belongs together.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.s.opt.CommitTimeout)
+	defer cancel()
+	out, err := p.commit(ctx, commit)
+	if err != nil || !out.Changed {
+		return out, err
+	}
+	if len(p.syncs) > 0 {
+		p.pushSync(ctx, &out)
+	}
+	return out, nil
+}
+
+// commit is the guarded part of Do.
+func (p *Pending) commit(ctx context.Context, commit CommitFunc) (store.Outcome, error) {
+	if len(p.held) > 0 || p.s.hub.live() {
+		defer p.s.guard.lock(p.facts.orderKey())()
+	}
+	// Also when commit panics: the resolver then finds out.
+	defer p.letGo()
+	if err := p.ensure(ctx); err != nil {
+		p.abortAll()
+		return store.Outcome{}, err
+	}
+	out, err := commit(ctx, p.facts.op)
+	switch {
+	case errors.Is(err, store.ErrUnknownOutcome):
+		p.s.log.Error("outcome unknown, left to the resolver", "bucket", p.facts.bucket, "key", p.facts.key, "err", err)
+		return out, err
+	case err != nil:
+		p.abortAll()
+		return out, err
+	case !out.Changed:
+		p.abortAll()
+		p.forget(ctx)
+		return out, nil
+	}
+	p.s.fault("notify.committed")
+	p.enqueue(&out)
+	if p.s.hub.live() {
+		p.s.hub.publish(&p.facts, p.s.region, &out)
+	}
+	return out, nil
+}
+
+// ensure makes sure that the reservations still stand, before the point of no
+// return. If one was lost its op may have been barred: all are made anew,
+// under another op.
+func (p *Pending) ensure(ctx context.Context) error {
+	intact := true
+	for _, h := range p.held {
+		if p.s.live.fresh(h, p.s.opt.StaleAge*2/3) {
+			continue
+		}
+		if err := p.s.live.renew(ctx, h); err != nil {
+			p.s.log.Warn("reservation lost, made again", "queue", h.name, "err", err)
+			intact = false
+		}
+	}
+	if intact {
+		return nil
+	}
+	var again []*held
+	for _, h := range p.held {
+		again = append(again, &held{in: h.in, topic: h.topic, name: h.name})
+	}
+	p.abortAll()
+	return p.hold(ctx, again)
+}
+
+// enqueue commits the entries of a change that happened. What cannot be
+// committed now stays reserved: the resolver will do it.
+func (p *Pending) enqueue(out *store.Outcome) {
+	if len(p.held) == 0 {
+		return
+	}
+	// Whatever time the commit took, this has its own.
+	ctx, cancel := context.WithTimeout(context.Background(), enqueueTimeout)
+	defer cancel()
+	settled := true
+	for _, h := range p.held {
+		if err := p.s.deliverTo(ctx, h, out); err != nil {
+			settled = false
+			p.s.metrics.deferred.Inc()
+			p.s.log.Error("commit entries, left to the resolver", "queue", h.name, "err", err)
+		}
+	}
+	p.s.fault("notify.queued")
+	if settled {
+		p.forget(ctx)
+	}
+}
+
+// commitPauses are those between attempts to commit entries while the guard is
+// held: order is worth a short wait. It is never written.
+var commitPauses = [...]time.Duration{10 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond}
+
+// deliverTo ends a reservation whose change happened. Nil means that nothing
+// is left to be done.
+func (s *Service) deliverTo(ctx context.Context, h *held, out *store.Outcome) error {
+	for try := 0; ; try++ {
+		err := s.commitEntries(ctx, h, out)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, queue.ErrNoSuchQueue), errors.Is(err, ErrNoSuchTopic):
+			s.metrics.skipped.WithLabelValues("topic_deleted").Inc() // RGW: with all that waits in it
+			return nil
+		case errors.Is(err, queue.ErrNoSuchReservation):
+			// Ended already: by an earlier try whose answer was lost, or by
+			// another gateway's resolver.
+			s.metrics.skipped.WithLabelValues("resolved_elsewhere").Inc()
+			return nil
+		case errors.Is(err, ErrFull), try == len(commitPauses):
+			return err
+		}
+		if sleep(ctx, commitPauses[try]) != nil {
+			return err
+		}
+	}
+}
+
+// commitEntries writes the entries that the outcome gives. Errors: ErrFull
+// when they are larger than reserved and there is no more room.
+func (s *Service) commitEntries(ctx context.Context, h *held, out *store.Outcome) error {
+	tenant, name, err := ParseTopicARN(h.in.arn)
+	if err != nil {
+		return err
+	}
+	topic, err := s.topics.Get(ctx, tenant, name) // as it is now
+	if err != nil {
+		return err
+	}
+	entries := h.in.entries(s.region, topic, out)
+	if len(entries) == 0 {
+		return h.queue.Abort(ctx, h.id)
+	}
+	err = h.queue.Commit(ctx, h.id, entries)
+	if !errors.Is(err, queue.ErrTooLarge) {
+		return err
+	}
+	var size int64
+	for _, e := range entries {
+		size += int64(len(e))
+	}
+	// The new reservation before the old one goes: never neither.
+	id, err := h.queue.Reserve(ctx, h.code, size, len(entries))
+	if errors.Is(err, queue.ErrFull) {
+		return ErrFull
+	}
+	if err != nil {
+		return err
+	}
+	if err := h.queue.Commit(ctx, id, entries); err != nil {
+		return err
+	}
+	return h.queue.Abort(ctx, h.id)
+}
+
+// pushSync pushes to all synchronous topics at once, and waits for them.
+func (p *Pending) pushSync(ctx context.Context, out *store.Outcome) {
+	var wg sync.WaitGroup
+	for i := range p.syncs {
+		push := &p.syncs[i]
+		push.in.facts = p.facts
+		wg.Go(func() { p.s.pushNow(ctx, push, out) })
+	}
+	wg.Wait()
+}
+
+// pushNow is one attempt, with a deadline. Failure is counted and logged.
+func (s *Service) pushNow(ctx context.Context, push *syncPush, out *store.Outcome) {
+	ctx, cancel := context.WithTimeout(ctx, s.opt.PushTimeout)
+	defer cancel()
+	var events []Event
+	for _, data := range push.in.entries(s.region, push.topic, out) {
+		if e, err := decodeEntry(data); err == nil {
+			events = append(events, Event{Record: e.record, Key: e.order})
+		}
+	}
+	if len(events) == 0 {
+		return
+	}
+	for _, r := range s.targets.of(push.topic).push(ctx, events) {
+		if r.Status != Acked {
+			s.log.Warn("synchronous push failed", "topic", push.topic.ARN, "bucket", push.in.bucket, "key", push.in.key, "err", r.Err)
+		}
+	}
+}
+
+// forget tells the store that nobody will ask for the op again.
+func (p *Pending) forget(ctx context.Context) {
+	if p.facts.op.IsZero() {
+		return
+	}
+	if err := p.s.cfg.Outcomes.Forget(ctx, p.facts.ref()); err != nil {
+		p.s.log.Warn("forget outcome", "op", p.facts.op, "err", err)
+	}
 }
 
 // Abort gives the reserved room back. After Do it does nothing.
-func (p *Pending) Abort() {}
+func (p *Pending) Abort() {
+	if p.done {
+		return
+	}
+	p.done = true
+	p.abortAll()
+}
+
+// Ending what was begun has its own time: the client may be gone.
+const (
+	abortTimeout   = 10 * time.Second
+	enqueueTimeout = 30 * time.Second
+)
+
+// abortAll ends all reservations of an op that did not happen. One that cannot
+// be ended is left to the resolver.
+func (p *Pending) abortAll() {
+	if len(p.held) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), abortTimeout)
+	defer cancel()
+	for _, h := range p.held {
+		err := h.queue.Abort(ctx, h.id)
+		if err != nil && !errors.Is(err, queue.ErrNoSuchQueue) {
+			p.s.log.Warn("abort reservation", "queue", h.name, "err", err)
+		}
+	}
+	p.letGo()
+}
+
+// letGo ends the renewal of the reservations.
+func (p *Pending) letGo() {
+	for _, h := range p.held {
+		p.s.live.remove(h)
+	}
+	p.held = nil
+}

@@ -74,7 +74,7 @@ func openPusher(e Endpoint) (Pusher, error) {
 	return nil, fmt.Errorf("%w: unknown schema %q", ErrInvalidEndpoint, u.Scheme)
 }
 
-// ready tells whether an event may be sent to the endpoint at all, for
+// checkEndpoint tells whether an event may be sent to the endpoint at all, for
 // readiness: nil, or why every push must fail.
 func checkEndpoint(e Endpoint) error {
 	p, err := openPusher(e)
@@ -82,4 +82,15 @@ func checkEndpoint(e Endpoint) error {
 		return err
 	}
 	return p.Close()
+}
+
+// String is the status as metrics name it.
+func (s Status) String() string {
+	switch s {
+	case Acked:
+		return "acked"
+	case Retry:
+		return "retry"
+	}
+	return "rejected"
 }

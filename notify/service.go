@@ -1,9 +1,12 @@
 package notify
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"herald/queue"
@@ -30,7 +33,7 @@ type Config struct {
 
 // Options; the zero value is valid, each field's default is given.
 type Options struct {
-	// Shards of a new topic. Default 11 (RGW).
+	// Shards of a topic that gets queues. Default 11 (RGW).
 	Shards int
 	// QueueCapacity of each shard, in bytes. Default queue.DefaultCapacity.
 	QueueCapacity int64
@@ -58,18 +61,61 @@ type Options struct {
 	// MaxBackoff is the longest pause between attempts, unless the topic's
 	// retry_sleep_duration says another. Default 10 s.
 	MaxBackoff time.Duration
+	// DrainTimeout is how long Run waits for pushes in flight when it is told
+	// to stop; what they deliver is acked, the rest is sent again later.
+	// Default 3 s.
+	DrainTimeout time.Duration
 	// TimeToLive (seconds), MaxRetries and RetrySleep (seconds) hold for
 	// topics that set none. Default 0: no limit, no pause.
 	TimeToLive, MaxRetries, RetrySleep Limit
-	// Fault, when set, is called at named points, for crash tests.
+	// Fault, when set, is called at named points, for crash tests:
+	// "notify.reserved", "notify.committed" (the change is in the store, its
+	// events are not in their queues), "notify.queued" (they are, the outcome
+	// is not forgotten), "notify.pushed" (delivered, not acked),
+	// "notify.dead" (a dead letter is stored, its entry not acked),
+	// "notify.resolved" (entries committed in recovery, not forgotten).
 	Fault func(point string)
+}
+
+func (o Options) withDefaults() Options {
+	o.Shards = cmp.Or(max(o.Shards, 0), 11)
+	o.QueueCapacity = cmp.Or(o.QueueCapacity, queue.DefaultCapacity)
+	o.DeadLetterCapacity = cmp.Or(o.DeadLetterCapacity, 64<<20)
+	o.StaleAge = cmp.Or(o.StaleAge, 120*time.Second)
+	o.ResolveEvery = cmp.Or(o.ResolveEvery, 30*time.Second)
+	o.Lease = cmp.Or(o.Lease, 30*time.Second)
+	o.ScanEvery = cmp.Or(o.ScanEvery, time.Second)
+	o.CommitTimeout = cmp.Or(o.CommitTimeout, 10*time.Minute)
+	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 5*time.Second)
+	o.PushTimeout = cmp.Or(o.PushTimeout, 10*time.Second)
+	o.Inflight = cmp.Or(max(o.Inflight, 0), 128)
+	o.Window = cmp.Or(max(o.Window, 0), 2048)
+	o.MaxBackoff = cmp.Or(o.MaxBackoff, 10*time.Second)
+	o.DrainTimeout = cmp.Or(o.DrainTimeout, 3*time.Second)
+	return o
 }
 
 // Service is everything about notifications. Its methods may be called
 // concurrently.
 type Service struct {
-	cfg    Config
-	topics *Topics
+	cfg       Config
+	opt       Options
+	region    string
+	owner     string // of leases; another in each process
+	exclusive bool   // nobody else has the queues open
+	log       *slog.Logger
+	metrics   *metrics
+	topics    *Topics
+	rules     ruleCache
+	guard     *keyGuard
+	live      liveSet
+	targets   targets
+	hub       hub
+	dead      deadLetters
+	kick      chan struct{} // holds a token when topics changed
+
+	recovery  sync.Mutex // held during the first resolution
+	recovered recoveredFlag
 }
 
 // New returns a Service. Nothing runs before Run.
@@ -77,8 +123,29 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Records == nil || cfg.Outcomes == nil || cfg.Queues == nil {
 		return nil, errors.New("notify: Records, Outcomes and Queues are required")
 	}
-	s := &Service{cfg: cfg}
-	s.topics = &Topics{s: s}
+	s := &Service{
+		cfg: cfg, opt: cfg.Options.withDefaults(), region: cmp.Or(cfg.Region, "default"),
+		owner: rand.Text(), log: cfg.Logger, metrics: newMetrics(), guard: newKeyGuard(),
+		kick: make(chan struct{}, 1),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if e, ok := cfg.Queues.(queue.Exclusive); ok {
+		s.exclusive = e.Exclusive()
+	}
+	s.targets.s = s
+	s.dead.s = s
+	s.topics = &Topics{
+		records: cfg.Records, queues: cfg.Queues, owner: s.owner,
+		shards: s.opt.Shards, capacity: s.opt.QueueCapacity,
+		changed: s.wakeDispatcher, writing: make(chan struct{}, 1),
+	}
+	if cfg.Registerer != nil {
+		if err := s.metrics.register(cfg.Registerer, s); err != nil {
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
@@ -88,8 +155,47 @@ func (s *Service) Publisher() *Publisher { return &Publisher{s} }
 // Topics returns the topics.
 func (s *Service) Topics() *Topics { return s.topics }
 
-// Run resolves what a crash left behind, and delivers, until ctx is done.
+// Region is the zonegroup's name, as in ARNs.
+func (s *Service) Region() string { return s.region }
+
+// Run resolves what a crash left behind, and delivers, until ctx is done. When
+// it returns, nothing runs any more, and what was delivered is acked.
 func (s *Service) Run(ctx context.Context) error {
-	<-ctx.Done()
+	var wg sync.WaitGroup
+	defer s.targets.closeAll()
+	defer wg.Wait()
+	wg.Go(func() { s.renewLoop(ctx) })
+	if !s.recoverUntilDone(ctx) {
+		return nil // told to stop
+	}
+	wg.Go(func() { s.resolveLoop(ctx) })
+	newDispatcher(s).run(ctx)
 	return nil
+}
+
+// recoverUntilDone is false when ctx was done first.
+func (s *Service) recoverUntilDone(ctx context.Context) bool {
+	for n := 0; ; n++ {
+		err := s.Recover(ctx)
+		if err == nil {
+			return true
+		}
+		s.log.Error("resolve reservations at start", "err", err)
+		if sleep(ctx, backoff(n, s.opt.MaxBackoff)) != nil {
+			return false
+		}
+	}
+}
+
+func (s *Service) wakeDispatcher() {
+	select {
+	case s.kick <- struct{}{}:
+	default: // a token is there
+	}
+}
+
+func (s *Service) fault(point string) {
+	if s.opt.Fault != nil {
+		s.opt.Fault(point)
+	}
 }

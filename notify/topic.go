@@ -328,3 +328,28 @@ func RedactEndpoint(endpoint string) string {
 	}
 	return u.Redacted()
 }
+
+// secretArgs are the arguments that are secrets. It is never written.
+var secretArgs = [...]string{"password", "ssl-key-password", "sasl-oauthbearer-client-secret"}
+
+// redactArgs replaces the values of secret arguments.
+func redactArgs(args string) string {
+	if args == "" {
+		return ""
+	}
+	t := Topic{Dest: Dest{Args: args}}
+	for _, name := range secretArgs {
+		if t.Arg(name) != "" {
+			t.setArg(name, "xxxxx")
+		}
+	}
+	return t.Dest.Args
+}
+
+// Redacted returns a copy without secrets, for logs and dumps.
+func (t *Topic) Redacted() *Topic {
+	c := *t
+	c.Dest.PushEndpoint = RedactEndpoint(t.Dest.PushEndpoint)
+	c.Dest.Args = redactArgs(t.Dest.Args)
+	return &c
+}

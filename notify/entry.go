@@ -1,0 +1,277 @@
+package notify
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"herald/store"
+)
+
+// Versions of the encodings; the first byte of each. They are never used for
+// anything else again.
+const (
+	entryV1  = 0x01
+	intentV1 = 0x41
+	// intentNone marks a reservation that stands for no op (dead letters,
+	// redrive): if it is found, its work was not finished, and is done anew.
+	intentNone = 0x40
+)
+
+// entry is what waits in a queue: the record, and what delivery needs without
+// decoding it.
+type entry struct {
+	created time.Time // its age counts from here
+	order   string    // bucket and key: facts.orderKey
+	arn     string    // of the topic
+	// The topic's delivery as of then; the topic itself is read anew before
+	// each attempt, these are used for nothing but to be seen in a dump.
+	endpoint, args      string
+	ttl, retries, sleep Limit
+	record              []byte
+}
+
+// encoder appends length-prefixed fields.
+type encoder struct{ b []byte }
+
+func (e *encoder) str(s string) {
+	e.b = binary.AppendUvarint(e.b, uint64(len(s)))
+	e.b = append(e.b, s...)
+}
+
+func (e *encoder) num(n uint64) { e.b = binary.AppendUvarint(e.b, n) }
+
+// decoder reads what encoder wrote; after the first error everything is zero.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) num() uint64 {
+	n, size := binary.Uvarint(d.b)
+	if size <= 0 {
+		d.bad, d.b = true, nil
+		return 0
+	}
+	d.b = d.b[size:]
+	return n
+}
+
+func (d *decoder) bytes() []byte {
+	n := d.num()
+	if n > uint64(len(d.b)) {
+		d.bad, d.b = true, nil
+		return nil
+	}
+	out := d.b[:n:n]
+	d.b = d.b[n:]
+	return out
+}
+
+func (d *decoder) str() string { return string(d.bytes()) }
+
+// appendEntryHead appends all of an entry but its record, which follows as the
+// rest of the bytes.
+func appendEntryHead(b []byte, order string, t *Topic, created time.Time) []byte {
+	e := encoder{append(b, entryV1)}
+	e.num(uint64(created.UnixNano()))
+	e.str(order)
+	e.str(t.ARN)
+	e.str(t.Dest.PushEndpoint)
+	e.str(t.Dest.Args)
+	e.num(uint64(t.Dest.TimeToLive))
+	e.num(uint64(t.Dest.MaxRetries))
+	e.num(uint64(t.Dest.RetrySleep))
+	return e.b
+}
+
+// decodeEntry reads an entry; its record shares memory with b.
+func decodeEntry(b []byte) (entry, error) {
+	if len(b) == 0 || b[0] != entryV1 {
+		return entry{}, fmt.Errorf("%w: entry", errUndecodable)
+	}
+	d := decoder{b: b[1:]}
+	e := entry{
+		created:  time.Unix(0, int64(d.num())),
+		order:    d.str(),
+		arn:      d.str(),
+		endpoint: d.str(),
+		args:     d.str(),
+		ttl:      Limit(d.num()),
+		retries:  Limit(d.num()),
+		sleep:    Limit(d.num()),
+	}
+	e.record = d.b
+	if d.bad || !json.Valid(e.record) {
+		return entry{}, fmt.Errorf("%w: entry", errUndecodable)
+	}
+	return e, nil
+}
+
+// renewed is the entry's encoding with a fresh age.
+func (e *entry) renewed(created time.Time) []byte {
+	t := Topic{ARN: e.arn, Dest: Dest{
+		PushEndpoint: e.endpoint, Args: e.args,
+		TimeToLive: e.ttl, MaxRetries: e.retries, RetrySleep: e.sleep,
+	}}
+	return append(appendEntryHead(nil, e.order, &t, created), e.record...)
+}
+
+// dump is the entry as `topic dump` shows it, without secrets.
+func (e *entry) dump() json.RawMessage {
+	data, err := json.Marshal(struct {
+		Event      json.RawMessage `json:"event"`
+		Endpoint   string          `json:"push_endpoint"`
+		Args       string          `json:"push_endpoint_args"`
+		ARN        string          `json:"arn_topic"`
+		Created    time.Time       `json:"creation_time"`
+		TimeToLive Limit           `json:"time_to_live"`
+		MaxRetries Limit           `json:"max_retries"`
+		RetrySleep Limit           `json:"retry_sleep_duration"`
+	}{e.record, RedactEndpoint(e.endpoint), redactArgs(e.args), e.arn, e.created.UTC(), e.ttl, e.retries, e.sleep})
+	if err != nil {
+		return nil // the record was checked when it was decoded
+	}
+	return data
+}
+
+// intent is what a reservation carries: enough to find out whether the op came
+// true, and to write its entries then.
+type intent struct {
+	facts
+	arn string // of the topic
+	// rules are those of the topic that match as far as is known.
+	rules []intentRule
+	// queues names the queues of all reservations of the op, when there is
+	// more than one.
+	queues []string
+}
+
+// intentRule is a rule that fired, or may have: with filters that are to be
+// held against the outcome's attributes.
+type intentRule struct {
+	id     string
+	filter attrFilter
+}
+
+func (in *intent) encode() []byte {
+	e := encoder{make([]byte, 0, 256)}
+	e.b = append(e.b, intentV1)
+	e.b = append(e.b, in.op[:]...)
+	e.num(uint64(in.typ))
+	for _, s := range [...]string{in.bucket, in.tenant, in.owner, in.id, in.key, in.versionID, in.principal, in.requestID, in.hostID, in.arn} {
+		e.str(s)
+	}
+	e.num(uint64(len(in.rules)))
+	for _, r := range in.rules {
+		e.str(r.id)
+		e.rules(r.filter.metadata)
+		e.rules(r.filter.tags)
+	}
+	e.num(uint64(len(in.queues)))
+	for _, q := range in.queues {
+		e.str(q)
+	}
+	return e.b
+}
+
+func (e *encoder) rules(rules []FilterRule) {
+	e.num(uint64(len(rules)))
+	for _, r := range rules {
+		e.str(r.Name)
+		e.str(r.Value)
+	}
+}
+
+func (d *decoder) rules() []FilterRule {
+	n := d.count()
+	if n == 0 {
+		return nil
+	}
+	out := make([]FilterRule, 0, n)
+	for range n {
+		out = append(out, FilterRule{d.str(), d.str()})
+	}
+	return out
+}
+
+// count reads the length of a list; each element takes at least a byte.
+func (d *decoder) count() int {
+	n := d.num()
+	if n > uint64(len(d.b)) {
+		d.bad, d.b = true, nil
+		return 0
+	}
+	return int(n)
+}
+
+// decodeIntent reads an intent. One that stands for no op gives a zero op.
+func decodeIntent(b []byte) (*intent, error) {
+	if len(b) == 1 && b[0] == intentNone {
+		return &intent{}, nil
+	}
+	var in intent
+	if len(b) < 1+len(in.op) || b[0] != intentV1 {
+		return nil, fmt.Errorf("%w: intent", errUndecodable)
+	}
+	in.op = store.OpID(b[1:])
+	d := decoder{b: b[1+len(in.op):]}
+	in.typ = EventType(d.num())
+	for _, p := range [...]*string{&in.bucket, &in.tenant, &in.owner, &in.facts.id, &in.key, &in.versionID, &in.principal, &in.requestID, &in.hostID, &in.arn} {
+		*p = d.str()
+	}
+	for range d.count() {
+		in.rules = append(in.rules, intentRule{d.str(), attrFilter{d.rules(), d.rules()}})
+	}
+	for range d.count() {
+		in.queues = append(in.queues, d.str())
+	}
+	if d.bad || len(d.b) != 0 || in.op.IsZero() {
+		return nil, fmt.Errorf("%w: intent", errUndecodable)
+	}
+	return &in, nil
+}
+
+// entries makes what is to be queued for an outcome: one entry for each rule
+// whose filters match.
+func (in *intent) entries(region string, t *Topic, out *store.Outcome) [][]byte {
+	var attrs store.Attrs
+	if obj := in.subject(out); obj != nil {
+		attrs = obj.Attrs
+	}
+	created := time.Now()
+	list := make([][]byte, 0, len(in.rules))
+	for _, r := range in.rules {
+		if !r.filter.isZero() && !r.filter.match(attrs) {
+			continue
+		}
+		b := make([]byte, 0, 1536)
+		b = appendEntryHead(b, in.orderKey(), t, created)
+		list = append(list, appendRecord(b, &in.facts, region, r.id, t.OpaqueData, out))
+	}
+	return list
+}
+
+// estimate bounds, in all but rare cases, what entries will take, in bytes; an
+// entry that turns out larger gets another reservation. known tells whether
+// attrs are those of the object.
+func (in *intent) estimate(region string, t *Topic, attrs store.Attrs, known bool) int64 {
+	const fixed, unknown, perPair = 1024, 4096, 24
+	n := fixed + 3*len(region) + 2*len(in.bucket) + 2*len(in.tenant) + len(in.owner) + len(in.facts.id) +
+		2*len(in.key) + len(in.versionID) + len(in.principal) + len(in.requestID) + len(in.hostID) +
+		len(t.ARN) + len(t.Dest.PushEndpoint) + len(t.Dest.Args) + len(t.OpaqueData) + len(t.OpaqueData)/4
+	if !known {
+		n += unknown
+	}
+	for k, v := range attrs {
+		if k == AttrTags || len(k) > len(metaPrefix) && k[:len(metaPrefix)] == metaPrefix {
+			n += len(k) + 2*len(v) + perPair
+		}
+	}
+	total := 0
+	for _, r := range in.rules {
+		total += n + len(r.id)
+	}
+	return int64(total)
+}

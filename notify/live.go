@@ -1,0 +1,111 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"herald/queue"
+)
+
+// liveSet holds the reservations of this process's unfinished changes: they
+// are renewed, and the resolver keeps off them.
+type liveSet struct {
+	mu  sync.Mutex // guards all below, and held.renewed and held.lost
+	set map[liveKey]*held
+}
+
+type liveKey struct {
+	queue string
+	id    queue.ID
+}
+
+// held is one reservation of a change.
+type held struct {
+	in    *intent
+	topic *Topic // as it was when the reservation was made
+	name  string // of the queue
+	queue queue.Queue
+	id    queue.ID
+	code  []byte // the intent's encoding
+
+	renewed time.Time
+	lost    bool // somebody else ended it
+}
+
+func (l *liveSet) add(h *held) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.set == nil {
+		l.set = make(map[liveKey]*held)
+	}
+	h.renewed = time.Now()
+	h.lost = false
+	l.set[liveKey{h.name, h.id}] = h
+}
+
+func (l *liveSet) remove(h *held) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.set, liveKey{h.name, h.id})
+}
+
+func (l *liveSet) has(name string, id queue.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.set[liveKey{name, id}]
+	return ok
+}
+
+// due returns the reservations that were not renewed for that long.
+func (l *liveSet) due(age time.Duration) []*held {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []*held
+	for _, h := range l.set {
+		if !h.lost && now.Sub(h.renewed) >= age {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// fresh tells whether a reservation is surely still there.
+func (l *liveSet) fresh(h *held, age time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !h.lost && time.Since(h.renewed) < age
+}
+
+// renew renews one reservation. Errors: those of queue.Queue.Renew, after
+// which it counts as lost if it is gone.
+func (l *liveSet) renew(ctx context.Context, h *held) error {
+	before := time.Now()
+	err := h.queue.Renew(ctx, h.id)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err == nil:
+		h.renewed = before
+	case errors.Is(err, queue.ErrNoSuchReservation), errors.Is(err, queue.ErrNoSuchQueue):
+		h.lost = true
+	}
+	return err
+}
+
+// renewLoop renews what is held, until ctx is done.
+func (s *Service) renewLoop(ctx context.Context) {
+	age := s.opt.StaleAge / 3
+	for sleep(ctx, age/4) == nil {
+		for _, h := range s.live.due(age) {
+			if ctx.Err() != nil {
+				return
+			}
+			if err := s.live.renew(ctx, h); err != nil {
+				s.log.Warn("renew reservation", "queue", h.name, "err", err)
+			}
+		}
+	}
+}

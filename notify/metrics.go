@@ -1,0 +1,150 @@
+package notify
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics; the pubsub_* names are RGW's.
+type metrics struct {
+	triggered, lost, pushOK, pushFailed prometheus.Counter
+	pending                             prometheus.Gauge
+
+	pushes       *prometheus.CounterVec // topic, result
+	pushSeconds  *prometheus.HistogramVec
+	delivery     *prometheus.HistogramVec
+	retries      *prometheus.CounterVec
+	dead         *prometheus.CounterVec // topic, reason
+	deadDropped  *prometheus.CounterVec
+	full         *prometheus.CounterVec
+	skipped      *prometheus.CounterVec // reason
+	resolved     *prometheus.CounterVec // decision
+	deferred     prometheus.Counter
+	workerPanics prometheus.Counter
+}
+
+func newMetrics() *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	histogram := func(name, help string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(0.001, 4, 10),
+		}, []string{"topic"})
+	}
+	return &metrics{
+		triggered:  counter("pubsub_event_triggered", "Events that matched a notification."),
+		lost:       counter("pubsub_event_lost", "Events that were lost. Anything but 0 is a bug."),
+		pushOK:     counter("pubsub_push_ok", "Pushes that the endpoint acked."),
+		pushFailed: counter("pubsub_push_failed", "Pushes that failed."),
+		pending:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "pubsub_push_pending", Help: "Pushes in flight (not the backlog)."}),
+
+		pushes:       vec("herald_notify_pushes_total", "Pushes by result.", "topic", "result"),
+		pushSeconds:  histogram("herald_notify_push_seconds", "Time that a push took."),
+		delivery:     histogram("herald_notify_delivery_seconds", "Time from the change to the ack of its event."),
+		retries:      vec("herald_notify_retries_total", "Pushes of events that had failed before.", "topic"),
+		dead:         vec("herald_notify_dead_letters_total", "Events given up, by reason.", "topic", "reason"),
+		deadDropped:  vec("herald_notify_dead_letters_dropped_total", "Dead letters dropped because there were too many.", "topic"),
+		full:         vec("herald_notify_queue_full_total", "Requests refused because a queue was full.", "topic"),
+		skipped:      vec("herald_notify_skipped_total", "Notifications that were skipped, by reason.", "reason"),
+		resolved:     vec("herald_notify_resolved_total", "Reservations that the resolver ended, by decision.", "decision"),
+		deferred:     counter("herald_notify_deferred_total", "Commits of entries that were left to the resolver."),
+		workerPanics: counter("herald_notify_worker_panics_total", "Panics of queue workers that were recovered."),
+	}
+}
+
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{
+		m.triggered, m.lost, m.pushOK, m.pushFailed, m.pending, m.pushes, m.pushSeconds, m.delivery,
+		m.retries, m.dead, m.deadDropped, m.full, m.skipped, m.resolved, m.deferred, m.workerPanics,
+	}
+}
+
+// register adds everything to a registry. The resolver's decisions and the
+// like are there from the start, with 0.
+func (m *metrics) register(r prometheus.Registerer, s *Service) error {
+	for _, decision := range decisions {
+		m.resolved.WithLabelValues(decision)
+	}
+	for _, c := range append(m.collectors(), &topicCollector{s}) {
+		if err := r.Register(c); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return nil
+}
+
+// topicLabel names a topic in metrics: "name" or "tenant:name".
+func topicLabel(t *Topic) string {
+	if tenant := t.Tenant(); tenant != "" {
+		return tenant + ":" + t.Name
+	}
+	return t.Name
+}
+
+// scrapeTimeout bounds the reading of queue figures.
+const scrapeTimeout = 5 * time.Second
+
+// The descriptions of what is read at scrape time. They are never written.
+var (
+	descEntries      = prometheus.NewDesc("herald_topic_entries", "Events that wait.", []string{"topic"}, nil)
+	descBytes        = prometheus.NewDesc("herald_topic_bytes", "Bytes of events that wait.", []string{"topic"}, nil)
+	descReservations = prometheus.NewDesc("herald_topic_reservations", "Open reservations.", []string{"topic"}, nil)
+	descOldest       = prometheus.NewDesc("herald_topic_oldest_age_seconds", "Age of the oldest event that waits; 0 when none does.", []string{"topic"}, nil)
+	descDead         = prometheus.NewDesc("herald_topic_dead_letters", "Dead letters that are kept.", []string{"topic"}, nil)
+	descQueueLen     = prometheus.NewDesc("persistent_topic_len", "Events that wait in a queue.", []string{"queue"}, nil)
+	descQueueSize    = prometheus.NewDesc("persistent_topic_size", "Bytes of events that wait in a queue.", []string{"queue"}, nil)
+)
+
+// topicCollector reads the queues' figures when it is asked.
+type topicCollector struct{ s *Service }
+
+// Describe implements prometheus.Collector.
+func (c *topicCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range [...]*prometheus.Desc{descEntries, descBytes, descReservations, descOldest, descDead, descQueueLen, descQueueSize} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector. What cannot be read is left out.
+func (c *topicCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	topics, err := c.s.topics.All(ctx)
+	if err != nil {
+		return
+	}
+	gauge := func(d *prometheus.Desc, v float64, label string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, label)
+	}
+	for _, t := range topics {
+		if t.Dest.Queue == "" {
+			continue
+		}
+		var sum TopicStats
+		for i := range t.Dest.Shards {
+			name := ShardName(t.Dest.Queue, i)
+			st, err := c.s.queueStats(ctx, name)
+			if err != nil {
+				continue
+			}
+			gauge(descQueueLen, float64(st.Entries), name)
+			gauge(descQueueSize, float64(st.Bytes), name)
+			sum.add(st)
+		}
+		label := topicLabel(t)
+		gauge(descEntries, float64(sum.Entries), label)
+		gauge(descBytes, float64(sum.Size), label)
+		gauge(descReservations, float64(sum.Reservations), label)
+		gauge(descOldest, sum.age().Seconds(), label)
+		if st, err := c.s.queueStats(ctx, deadQueue(t.Dest.Queue)); err == nil {
+			gauge(descDead, float64(st.Entries), label)
+		}
+	}
+}

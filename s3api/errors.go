@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"herald/auth"
+	"herald/notify"
 	"herald/queue"
 	"herald/store"
 )
@@ -113,7 +114,18 @@ var sentinels = []struct {
 	{store.ErrDeleteMarker, codeNoSuchKey},
 	{store.ErrNoSpace, codeInsufficientStorage},
 	{store.ErrNotSupported, codeNotImplemented},
+	{store.ErrOpBarred, codeServiceUnavailable},
+	{store.ErrRecordConflict, codeOperationAborted},
 	{queue.ErrFull, codeSlowDown},
+	{notify.ErrFull, codeSlowDown},
+	{notify.ErrNoSuchTopic, codeNotFound},
+	{notify.ErrNoSuchNotification, codeNoSuchKey},
+	{notify.ErrInvalidTopicName, codeInvalidArgument},
+	{notify.ErrInvalidEndpoint, codeInvalidArgument},
+	{notify.ErrInvalidAttribute, codeInvalidArgument},
+	{notify.ErrInvalidARN, codeInvalidArgument},
+	{notify.ErrUnknownEvent, codeInvalidArgument},
+	{notify.ErrInvalidFilter, codeInvalidArgument},
 	{io.ErrUnexpectedEOF, codeIncompleteBody},
 	{os.ErrDeadlineExceeded, codeRequestTimeout},
 	{context.Canceled, codeClientClosed},

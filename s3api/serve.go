@@ -143,7 +143,7 @@ func authorize(r *request) error {
 	if r.user == nil {
 		return codeAccessDenied
 	}
-	if r.route.access == byUser || r.user.Admin || r.user.System {
+	if r.route.access == byUser || r.user.Privileged() {
 		return nil
 	}
 	if owner := r.bucket.Info.Owner; owner == "" || owner != r.user.UID() {

@@ -127,7 +127,8 @@ func New(c Config) (*Server, error) {
 	s.idSeed = binary.BigEndian.Uint64(seed[:])
 	s.mux = chi.NewMux()
 	s.mux.HandleFunc("/", s.serve)
-	s.mux.HandleFunc("/{bucket}*", s.serve)
+	s.mux.HandleFunc("/{bucket}", s.serve)
+	s.mux.HandleFunc("/{bucket}/*", s.serve)
 	s.mux.NotFound(s.serve)
 	s.mux.MethodNotAllowed(s.serve)
 	return s, nil

@@ -90,12 +90,9 @@ func (t tagSet) check(limit int) error {
 
 // validTagText: letters, digits, spaces and "_.:/=+-@".
 func validTagText(s string) bool {
-	if !utf8.ValidString(s) {
-		return false
-	}
 	for _, c := range s {
-		if !unicode.IsLetter(c) && !unicode.IsDigit(c) && !unicode.IsMark(c) && !unicode.IsSpace(c) && !strings.ContainsRune("_.:/=+-@", c) {
-			return false
+		if !unicode.In(c, unicode.L, unicode.M, unicode.N, unicode.Zs) && !strings.ContainsRune("_.:/=+-@", c) {
+			return false // U+FFFD of bad UTF-8 too
 		}
 	}
 	return true

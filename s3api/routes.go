@@ -70,7 +70,7 @@ var routes = []route{
 	{op: "GetBucketNotificationConfiguration", method: http.MethodGet, level: levelBucket, query: "notification"},
 	{op: "PutBucketNotificationConfiguration", method: http.MethodPut, level: levelBucket, query: "notification"},
 	{op: "DeleteBucketNotificationConfiguration", method: http.MethodDelete, level: levelBucket, query: "notification"},
-	{op: "ListMultipartUploads", method: http.MethodGet, level: levelBucket, query: "uploads"},
+	{op: "ListMultipartUploads", method: http.MethodGet, level: levelBucket, query: "uploads", run: (*Server).listMultipartUploads},
 	{op: "ListObjectVersions", method: http.MethodGet, level: levelBucket, query: "versions", run: (*Server).listObjectVersions},
 	{op: "ListenBucketNotification", method: http.MethodGet, level: levelBucket, query: "events", run: (*Server).listenBucketNotification},
 	{op: "DeleteObjects", method: http.MethodPost, level: levelBucket, query: "delete", run: (*Server).deleteObjects},
@@ -148,7 +148,7 @@ var routes = []route{
 	{op: "GetObjectTagging", method: http.MethodGet, level: levelObject, query: "tagging", run: (*Server).getObjectTagging},
 	{op: "PutObjectTagging", method: http.MethodPut, level: levelObject, query: "tagging", run: (*Server).putObjectTagging},
 	{op: "DeleteObjectTagging", method: http.MethodDelete, level: levelObject, query: "tagging", run: (*Server).deleteObjectTagging},
-	{op: "GetObjectAttributes", method: http.MethodGet, level: levelObject, query: "attributes"},
+	{op: "GetObjectAttributes", method: http.MethodGet, level: levelObject, query: "attributes", run: (*Server).getObjectAttributes},
 	{op: "GetObjectAcl", method: http.MethodGet, level: levelObject, query: "acl"},
 	{op: "PutObjectAcl", method: http.MethodPut, level: levelObject, query: "acl"},
 	{op: "GetObjectLegalHold", method: http.MethodGet, level: levelObject, query: "legal-hold"},
@@ -162,19 +162,19 @@ var routes = []route{
 	{op: "UpdateObjectEncryption", method: http.MethodPut, level: levelObject, query: "encryption"},
 
 	// Object: multipart uploads
-	{op: "CreateMultipartUpload", method: http.MethodPost, level: levelObject, query: "uploads"},
-	{op: "UploadPartCopy", method: http.MethodPut, level: levelObject, query: "uploadId", header: "X-Amz-Copy-Source"},
-	{op: "UploadPart", method: http.MethodPut, level: levelObject, query: "uploadId"},
-	{op: "ListParts", method: http.MethodGet, level: levelObject, query: "uploadId"},
-	{op: "CompleteMultipartUpload", method: http.MethodPost, level: levelObject, query: "uploadId"},
-	{op: "AbortMultipartUpload", method: http.MethodDelete, level: levelObject, query: "uploadId"},
+	{op: "CreateMultipartUpload", method: http.MethodPost, level: levelObject, query: "uploads", run: (*Server).createMultipartUpload},
+	{op: "UploadPartCopy", method: http.MethodPut, level: levelObject, query: "uploadId", header: "X-Amz-Copy-Source", run: (*Server).uploadPartCopy},
+	{op: "UploadPart", method: http.MethodPut, level: levelObject, query: "uploadId", run: (*Server).uploadPart},
+	{op: "ListParts", method: http.MethodGet, level: levelObject, query: "uploadId", run: (*Server).listParts},
+	{op: "CompleteMultipartUpload", method: http.MethodPost, level: levelObject, query: "uploadId", run: (*Server).completeMultipartUpload},
+	{op: "AbortMultipartUpload", method: http.MethodDelete, level: levelObject, query: "uploadId", run: (*Server).abortMultipartUpload},
 
 	// Object: the plain operations
-	{op: "GetObject", method: http.MethodGet, level: levelObject},
-	{op: "HeadObject", method: http.MethodHead, level: levelObject},
-	{op: "CopyObject", method: http.MethodPut, level: levelObject, header: "X-Amz-Copy-Source"},
-	{op: "PutObject", method: http.MethodPut, level: levelObject},
-	{op: "DeleteObject", method: http.MethodDelete, level: levelObject},
+	{op: "GetObject", method: http.MethodGet, level: levelObject, run: (*Server).getObject},
+	{op: "HeadObject", method: http.MethodHead, level: levelObject, run: (*Server).headObject},
+	{op: "CopyObject", method: http.MethodPut, level: levelObject, header: "X-Amz-Copy-Source", run: (*Server).copyObject},
+	{op: "PutObject", method: http.MethodPut, level: levelObject, run: (*Server).putObject},
+	{op: "DeleteObject", method: http.MethodDelete, level: levelObject, run: (*Server).deleteObject},
 	{op: "Preflight", method: http.MethodOptions, level: levelObject},
 }
 

@@ -143,8 +143,8 @@ func (s *Server) setObjectTags(ctx context.Context, r *request, set tagSet) erro
 
 // setVersion sets x-amz-version-id, in a bucket that has versions.
 func (r *request) setVersion(info *store.Info) {
-	if info.VersionID != "" && r.bucket.Info.Versioning != store.Unversioned {
-		r.setHeader(hVersionID, info.VersionID)
+	if v := r.shownVersion(info); v != "" {
+		r.setHeader(hVersionID, v)
 	}
 }
 

@@ -129,36 +129,32 @@ func (s *Users) lookupKey(ctx context.Context, accessKey string) (*cachedKey, er
 // secret. Errors: ErrNoSuchUser, ErrKeyExists (it is another user's),
 // ErrInvalidKey.
 func (s *Users) CreateKey(ctx context.Context, uid string, k Key) (*User, error) {
-	if _, err := s.Get(ctx, uid); err != nil {
+	if err := k.check(); err != nil {
 		return nil, err
 	}
-	if err := s.claim(ctx, k, uid); err != nil {
-		return nil, err
-	}
-	return s.update(ctx, uid, func(u *User) error {
-		u.Keys = slices.DeleteFunc(u.Keys, func(o Key) bool { return o.AccessKey == k.AccessKey })
-		u.Keys = append(u.Keys, k)
+	return s.Update(ctx, uid, func(u *User) error {
+		u.Keys = append(missingKeys([]Key{k}, u.Keys), k)
 		return nil
 	})
 }
 
 // RemoveKey takes a key from a user. Errors: ErrNoSuchUser, ErrNoSuchKey.
 func (s *Users) RemoveKey(ctx context.Context, uid, accessKey string) (*User, error) {
-	var removed []Key
-	u, err := s.update(ctx, uid, func(u *User) error {
-		i := slices.IndexFunc(u.Keys, func(k Key) bool { return k.AccessKey == accessKey })
-		if i < 0 {
+	return s.Update(ctx, uid, func(u *User) error {
+		left := missingKeys([]Key{{AccessKey: accessKey}}, u.Keys)
+		if len(left) == len(u.Keys) {
 			return ErrNoSuchKey
 		}
-		removed = []Key{u.Keys[i]}
-		u.Keys = slices.Delete(u.Keys, i, i+1)
+		u.Keys = left
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	s.release(ctx, uid, removed)
-	return u, nil
+}
+
+// missingKeys returns the keys of list whose access keys are not in from.
+func missingKeys(from, list []Key) []Key {
+	return slices.DeleteFunc(slices.Clone(list), func(k Key) bool {
+		return slices.ContainsFunc(from, func(o Key) bool { return o.AccessKey == k.AccessKey })
+	})
 }
 
 // claim makes a key's record name uid. A record whose user does not have the

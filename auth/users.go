@@ -169,18 +169,10 @@ func (s *Users) Create(ctx context.Context, u *User) error {
 }
 
 // Update changes a user: f gets a copy, and is called again when another
-// change came between. What f does to id, tenant and keys is undone.
-// Errors: ErrNoSuchUser, or f's.
+// change came between. Keys may come and go; id and tenant stay.
+// Errors: ErrNoSuchUser, ErrKeyExists (a new key is another user's),
+// ErrInvalidKey, or f's.
 func (s *Users) Update(ctx context.Context, uid string, f func(*User) error) (*User, error) {
-	return s.update(ctx, uid, func(u *User) error {
-		id, tenant, keys := u.ID, u.Tenant, slices.Clone(u.Keys)
-		err := f(u)
-		u.ID, u.Tenant, u.Keys = id, tenant, keys
-		return err
-	})
-}
-
-func (s *Users) update(ctx context.Context, uid string, f func(*User) error) (*User, error) {
 	for {
 		cur, version, err := s.get(ctx, uid)
 		if err != nil {
@@ -191,21 +183,44 @@ func (s *Users) update(ctx context.Context, uid string, f func(*User) error) (*U
 		if err := f(&next); err != nil {
 			return nil, err
 		}
-		data, err := json.Marshal(&next)
-		if err != nil {
-			return nil, fmt.Errorf("update user %s: %w", uid, err)
-		}
-		_, err = s.records.Put(ctx, userRecord(uid), data, version)
+		next.ID, next.Tenant = cur.ID, cur.Tenant
+		err = s.replace(ctx, cur, &next, version)
 		if err == nil {
 			return &next, nil
 		}
 		if !errors.Is(err, store.ErrRecordConflict) {
-			return nil, fmt.Errorf("update user %s: %w", uid, err)
+			return nil, err
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// replace writes a user over its previous state, of the given version. New
+// keys are claimed before, old ones let go after: a key record alone counts
+// for nothing. Errors: store.ErrRecordConflict, ErrKeyExists, ErrInvalidKey.
+func (s *Users) replace(ctx context.Context, cur, next *User, version uint64) error {
+	uid := cur.UID()
+	data, err := json.Marshal(next)
+	if err != nil {
+		return fmt.Errorf("update user %s: %w", uid, err)
+	}
+	added := missingKeys(cur.Keys, next.Keys)
+	for i, k := range added {
+		if err := s.claim(ctx, k, uid); err != nil {
+			s.release(ctx, uid, added[:i])
+			return err
+		}
+	}
+	if _, err := s.records.Put(ctx, userRecord(uid), data, version); err != nil {
+		if !errors.Is(err, store.ErrRecordConflict) { // else they are claimed again
+			s.release(ctx, uid, added)
+		}
+		return fmt.Errorf("update user %s: %w", uid, err)
+	}
+	s.release(ctx, uid, missingKeys(next.Keys, cur.Keys))
+	return nil
 }
 
 // Delete removes a user and its keys. Buckets and topics stay.

@@ -85,6 +85,38 @@ func TestUsers_Keys(t *testing.T) {
 	}
 }
 
+func TestUsers_UpdateReplacesKeys(t *testing.T) {
+	ctx := t.Context()
+	s := NewUsers(newRecords())
+	for _, u := range []*User{{ID: "u", Keys: []Key{{"AKOLD", "s"}}}, {ID: "v", Keys: []Key{{"AKV", "s"}}}} {
+		if err := s.Create(ctx, u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set := func(keys ...Key) error {
+		_, err := s.Update(ctx, "u", func(u *User) error { u.Keys = keys; return nil })
+		return err
+	}
+	if err := set(Key{"AKNEW", "n"}); err != nil {
+		t.Fatal(err)
+	}
+	if u, _, err := s.ByAccessKey(ctx, "AKNEW"); err != nil || u.ID != "u" {
+		t.Errorf("ByAccessKey of the new key = %v, %v", u, err)
+	}
+	if _, _, err := s.ByAccessKey(ctx, "AKOLD"); !errors.Is(err, ErrNoSuchKey) {
+		t.Errorf("ByAccessKey of the old key = %v", err)
+	}
+	if err := set(Key{"AKNEW", "n"}, Key{"AKMORE", "n"}, Key{"AKV", "stolen"}); !errors.Is(err, ErrKeyExists) {
+		t.Errorf("Update with another's key = %v", err)
+	}
+	if _, k, err := s.ByAccessKey(ctx, "AKV"); err != nil || k.SecretKey != "s" {
+		t.Errorf("ByAccessKey of the other's key = %+v, %v", k, err)
+	}
+	if _, _, err := s.ByAccessKey(ctx, "AKMORE"); !errors.Is(err, ErrNoSuchKey) {
+		t.Errorf("ByAccessKey of a key that was refused = %v", err)
+	}
+}
+
 func TestUsers_LeftOverKeyIsTakenOver(t *testing.T) {
 	ctx := t.Context()
 	records := newRecords()
@@ -115,7 +147,7 @@ func TestUsers_UpdateConcurrently(t *testing.T) {
 			if _, err := s.CreateKey(ctx, "u", Key{fmt.Sprintf("AK%d", i), "s"}); err != nil {
 				t.Error(err)
 			}
-			if _, err := s.Update(ctx, "u", func(u *User) error { u.Email += "x"; u.Keys = nil; u.ID = "z"; return nil }); err != nil {
+			if _, err := s.Update(ctx, "u", func(u *User) error { u.Email += "x"; u.ID = "z"; return nil }); err != nil {
 				t.Error(err)
 			}
 		})

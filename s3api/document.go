@@ -6,12 +6,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
-	"net/http"
 )
 
 // maxDocument is the longest XML body of a small operation, in bytes (RGW:
 // rgw_max_put_param_size).
 const maxDocument = 1 << 20
+
+const hContentMD5 = "Content-Md5"
 
 var errDocumentRoot = errors.New("the document is not of the expected kind")
 
@@ -47,6 +48,10 @@ func (r *request) readAll(limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	spec, err := parseChecksum(r.http.Header)
+	if err != nil {
+		return nil, err
+	}
 	data, err := io.ReadAll(io.LimitReader(r.reader(), limit+1))
 	if err != nil {
 		return nil, err
@@ -61,13 +66,16 @@ func (r *request) readAll(limit int64) ([]byte, error) {
 				with("CalculatedDigest", base64.StdEncoding.EncodeToString(got[:]))
 		}
 	}
-	return data, r.verifyChecksums(data)
+	if spec.alg != noAlgorithm {
+		err = spec.verify(encodeSum(spec.alg.sum(data)), r.verified.Trailer)
+	}
+	return data, err
 }
 
 // contentMD5 returns the digest that the client sent, or nil.
 // Errors: InvalidDigest.
 func (r *request) contentMD5() ([]byte, error) {
-	values := r.http.Header["Content-Md5"]
+	values := r.http.Header[hContentMD5]
 	if len(values) == 0 {
 		return nil, nil
 	}
@@ -78,27 +86,12 @@ func (r *request) contentMD5() ([]byte, error) {
 	return sum, nil
 }
 
-// TODO: checksum headers and trailers, once checksum.go has them.
-func (r *request) verifyChecksums([]byte) error { return nil }
-
-// vouched tells whether anything tells that the body arrived as it was sent:
-// a digest, a checksum, or a signature that covers it.
+// vouched tells whether anything shows that the body arrives as it was sent: a
+// digest, a checksum, or a signature that covers it.
 func (r *request) vouched() bool {
-	if r.verified.PayloadSigned || r.header("Content-Md5") != "" {
+	if r.verified.PayloadSigned || r.header(hContentMD5) != "" {
 		return true
 	}
-	h := r.http.Header
-	return h["X-Amz-Trailer"] != nil || hasChecksum(h)
-}
-
-func hasChecksum(h http.Header) bool {
-	for _, name := range []string{
-		"X-Amz-Checksum-Crc32", "X-Amz-Checksum-Crc32c", "X-Amz-Checksum-Crc64nvme",
-		"X-Amz-Checksum-Sha1", "X-Amz-Checksum-Sha256",
-	} {
-		if len(h[name]) > 0 {
-			return true
-		}
-	}
-	return false
+	spec, err := parseChecksum(r.http.Header)
+	return err != nil || spec.alg != noAlgorithm // an error is reported when the body is read
 }

@@ -24,10 +24,8 @@ import (
 )
 
 const (
-	plainBucket     = "plain"
-	versionedBucket = "versioned"
-	clients         = 16
-	topic           = "crash"
+	clients = 16
+	topic   = "crash"
 )
 
 // world is a gateway with its clients and its endpoint.

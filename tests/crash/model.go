@@ -12,6 +12,12 @@ import (
 	"sync"
 )
 
+// The buckets.
+const (
+	plainBucket     = "plain"
+	versionedBucket = "versioned"
+)
+
 // kind of an op.
 type kind int
 

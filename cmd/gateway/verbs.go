@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"herald/store/posix"
+)
+
+// adminVerb passes a command on to the running gateway, or opens the directory
+// itself when there is none.
+func adminVerb(ctx context.Context, args, environ []string, stdout, stderr io.Writer) (int, error) {
+	c, args, err := offlineConfig(args, environ)
+	if err != nil {
+		return 2, err
+	}
+	code, err := callControl(ctx, c.Data, "/admin", args, stdout, stderr)
+	if !errors.Is(err, errNoGateway) {
+		return code, err
+	}
+	if _, err := os.Stat(filepath.Join(c.Data, ".herald")); err != nil {
+		return 1, fmt.Errorf("%s is no gateway's data directory; say --data DIR", c.Data)
+	}
+	g, err := open(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return 1, err
+	}
+	code = g.admin.Run(ctx, args, stdout, stderr)
+	return code, g.close()
+}
+
+// offlineConfig takes --data from the arguments; everything else is left.
+func offlineConfig(args, environ []string) (config, []string, error) {
+	c := defaultConfig()
+	opts := c.options()
+	if file := configFile(nil, environ); file != "" {
+		if err := c.readFile(file, opts); err != nil {
+			return c, nil, err
+		}
+	}
+	if err := readEnviron(environ, opts); err != nil {
+		return c, nil, err
+	}
+	var rest []string
+	for i := 0; i < len(args); i++ {
+		value, ok := strings.CutPrefix(args[i], "--data=")
+		switch {
+		case ok:
+			c.Data = value
+		case args[i] == "--data" && i+1 < len(args):
+			i++
+			c.Data = args[i]
+		default:
+			rest = append(rest, args[i])
+		}
+	}
+	return c, rest, c.validate()
+}
+
+// fsck compares index and files, in the running gateway or offline.
+func fsck(ctx context.Context, args, environ []string, stdout, stderr io.Writer) (int, error) {
+	c, args, err := offlineConfig(args, environ)
+	if err != nil {
+		return 2, err
+	}
+	fs := flag.NewFlagSet("gateway fsck", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	repair := fs.Bool("repair", false, "mend what is found")
+	deep := fs.Bool("deep", false, "read every object and compare its MD5 with its ETag")
+	if err := fs.Parse(args); err != nil {
+		return 2, err
+	}
+	path := "/fsck?"
+	if *repair {
+		path += "repair&"
+	}
+	if *deep {
+		path += "deep"
+	}
+	code, err := callControl(ctx, c.Data, path, nil, stdout, stderr)
+	if !errors.Is(err, errNoGateway) {
+		return code, err
+	}
+	g, err := open(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return 1, err
+	}
+	code = g.fsck(ctx, *repair, *deep, stdout)
+	return code, g.close()
+}
+
+// fsck writes a line per finding and a summary. Its exit code is 0 when all is
+// well or was repaired, else 4, as that of e2fsck.
+func (g *gateway) fsck(ctx context.Context, repair, deep bool, w io.Writer) int {
+	left := 0
+	stats, err := g.posix.Fsck(ctx, posix.FsckOptions{Repair: repair, Deep: deep, Report: func(f posix.Finding) {
+		done := "repaired"
+		if !f.Repaired {
+			done = "left"
+			left++
+		}
+		fmt.Fprintf(w, "%s: %s/%s: %s (%s)\n", f.Kind, f.Bucket, f.Key, f.Detail, done)
+	}})
+	if err != nil {
+		fmt.Fprintf(w, "fsck: %v\n", err)
+		return 8 // operational error, as e2fsck
+	}
+	fmt.Fprintf(w, "%+v\n", stats)
+	if left > 0 {
+		return 4
+	}
+	return 0
+}

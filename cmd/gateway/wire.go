@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"herald/admin"
+	"herald/auth"
+	"herald/journal"
+	"herald/notify"
+	"herald/queue"
+	"herald/queue/embedded"
+	"herald/s3api"
+	"herald/store"
+	"herald/store/posix"
+)
+
+// gateway is everything that runs, from the journal up.
+type gateway struct {
+	config   config
+	log      *slog.Logger
+	registry *prometheus.Registry
+	journal  *journal.Journal
+	posix    *posix.Driver
+	store    *store.Service
+	queues   queue.Driver
+	users    *auth.Users
+	notify   *notify.Service
+	s3       *s3api.Server
+	admin    *admin.Admin
+	draining atomic.Bool
+	fault    func(point string) // ends the process at a named point; only with build tag faults
+}
+
+// open builds the gateway over its directory: the journal first, since the
+// store and the queue share it, then what stands on them. Nothing runs yet.
+func open(c config, log *slog.Logger) (*gateway, error) {
+	g := &gateway{config: c, log: log, registry: prometheus.NewRegistry(), fault: faultHook()}
+	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := g.openStores(); err != nil {
+		return nil, errors.Join(err, g.close())
+	}
+	if err := g.openServices(); err != nil {
+		return nil, errors.Join(err, g.close())
+	}
+	return g, nil
+}
+
+func (g *gateway) openStores() error {
+	relaxed := g.config.Durability == "relaxed"
+	own := filepath.Join(g.config.Data, ".herald")
+	if err := os.MkdirAll(own, 0o755); err != nil {
+		return fmt.Errorf("open %s: %w", g.config.Data, err)
+	}
+	var err error
+	metrics := newJournalMetrics(g.registry)
+	g.journal, err = journal.Open(filepath.Join(own, "journal"), journal.Options{
+		NoSync: relaxed, OnFlush: metrics.flushed, Fault: g.fault,
+	})
+	if err != nil {
+		return err
+	}
+	g.posix, err = posix.Open(g.config.Data, g.journal, posix.Options{
+		Holder: "listening on " + g.config.Listen, Relaxed: relaxed, NoXattr: g.config.Xattr == "off", Logger: g.log, Fault: g.fault,
+	})
+	if err != nil {
+		return err
+	}
+	queues, err := embedded.Open(filepath.Join(own, "queue"), g.journal, embedded.Options{})
+	if err != nil {
+		return err
+	}
+	g.queues = queues
+	if err := g.journal.Recover(); err != nil {
+		return fmt.Errorf("replay the journal: %w", err)
+	}
+	g.store = store.NewService(g.posix)
+	return nil
+}
+
+func (g *gateway) openServices() error {
+	c := g.config
+	hostID := "herald-" + c.Region + "-" + c.Region // RGW: host-zone-zonegroup
+	g.users = auth.NewUsers(g.store.Records())
+	var err error
+	g.notify, err = notify.New(notify.Config{
+		Records: g.store.Records(), Outcomes: g.store.Outcomes(), Queues: g.queues,
+		Region: c.Region, HostID: hostID, Logger: g.log, Registerer: g.registry,
+		Options: notify.Options{
+			Shards: c.TopicShards, QueueCapacity: c.QueueCapacity,
+			TimeToLive: notify.Limit(c.TopicTimeToLive.Seconds()), MaxRetries: notify.Limit(c.TopicMaxRetries),
+			RetrySleep: notify.Limit(c.TopicRetrySleep.Seconds()), StaleAge: c.ReservationStale,
+			ConnectTimeout: c.HTTPConnectTimeout, PushTimeout: c.HTTPMessageTimeout,
+			Fault: g.fault,
+		},
+	})
+	if err != nil {
+		return err
+	}
+	g.s3, err = s3api.New(s3api.Config{
+		Store: g.store, Users: g.users, Verifier: auth.NewVerifier(g.users, auth.VerifierOptions{}),
+		Notify: g.notify, Region: c.Region, HostID: hostID, Domains: c.Domains,
+		Logger: g.log, Registerer: g.registry,
+	})
+	if err != nil {
+		return err
+	}
+	g.admin = admin.New(admin.Config{Store: g.store, Users: g.users, Notify: g.notify})
+	return nil
+}
+
+// close ends what open began: the journal first, whose last checkpoint the
+// queue and the store still serve.
+func (g *gateway) close() error {
+	var errs []error
+	for _, c := range []io.Closer{closerOf(g.journal), closerOf(g.queues), closerOf(g.posix)} {
+		if c != nil {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// closerOf turns a nil pointer into a nil interface.
+func closerOf[T interface {
+	comparable
+	io.Closer
+}](c T) io.Closer {
+	var zero T
+	if c == zero {
+		return nil
+	}
+	return c
+}
+
+// ensureRoot makes the user root once, with the configured keys or generated
+// ones, and returns its key.
+func (g *gateway) ensureRoot(ctx context.Context) (auth.Key, error) {
+	want := auth.Key{AccessKey: g.config.RootAccessKey, SecretKey: g.config.RootSecretKey}
+	u, err := g.users.Get(ctx, "root")
+	if errors.Is(err, auth.ErrNoSuchUser) {
+		key, err := auth.NewKey(want.AccessKey, want.SecretKey)
+		if err != nil {
+			return key, err
+		}
+		return key, g.users.Create(ctx, &auth.User{ID: "root", DisplayName: "root", Admin: true, Keys: []auth.Key{key}})
+	}
+	if err != nil {
+		return auth.Key{}, err
+	}
+	if want.AccessKey == "" {
+		if len(u.Keys) == 0 {
+			return auth.Key{}, nil
+		}
+		return u.Keys[0], nil
+	}
+	for _, k := range u.Keys {
+		if k == want {
+			return k, nil
+		}
+	}
+	_, err = g.users.Update(ctx, "root", func(u *auth.User) error { // the configured key replaces the others
+		u.Keys = []auth.Key{want}
+		return nil
+	})
+	return want, err
+}

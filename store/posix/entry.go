@@ -11,14 +11,13 @@ import (
 type entryKind uint8
 
 const (
-	kindPut       entryKind = 1 // putEntry: an object or a delete marker becomes current
-	kindRemove    entryKind = 2 // removeEntry: a version goes for good
-	kindUpdate    entryKind = 3 // updateEntry: a version's attributes
-	kindBucket    entryKind = 4 // bucketEntry: a bucket comes
-	kindBucketEnd entryKind = 5 // bucketEntry: a bucket goes
-	kindDoc       entryKind = 6 // docEntry: one of the gateway's documents
-	kindForget    entryKind = 7 // forgetEntry: outcomes are dropped
+	kindPut    entryKind = 1 // putEntry: an object or a delete marker becomes current
+	kindRemove entryKind = 2 // removeEntry: a version goes for good
+	kindUpdate entryKind = 3 // updateEntry: a version's attributes
+	kindDoc    entryKind = 6 // docEntry: one of the gateway's documents
+	kindForget entryKind = 7 // forgetEntry: outcomes are dropped
 
+	// Buckets come and go without a record: see CreateBucket.
 	// Kinds from kindUploads on belong to uploads.go: Driver.replayUpload.
 	kindUploads entryKind = 64
 )
@@ -67,8 +66,9 @@ func decodePut(d *decoder) (*putEntry, error) {
 type removeEntry struct {
 	bucket, key string
 	versionID   string
-	current     bool // it was the current version
-	changed     bool // false: there was nothing; the record only keeps the outcome
+	current     bool   // it was the current version
+	promoted    string // id of the version that becomes current, or ""
+	changed     bool   // false: there was nothing; the record only keeps the outcome
 	seq         uint64
 	op          store.OpID
 	gone        []byte // the version that goes (attr.encode)
@@ -81,6 +81,7 @@ func (r *removeEntry) encode(b []byte) []byte {
 	e.string(r.key)
 	e.string(r.versionID)
 	e.bool(r.current)
+	e.string(r.promoted)
 	e.bool(r.changed)
 	e.uint(r.seq)
 	e.raw(r.op[:])
@@ -90,7 +91,7 @@ func (r *removeEntry) encode(b []byte) []byte {
 
 func decodeRemove(d *decoder) (*removeEntry, error) {
 	r := &removeEntry{bucket: d.string(), key: d.string(), versionID: d.string()}
-	r.current, r.changed = d.bool(), d.bool()
+	r.current, r.promoted, r.changed = d.bool(), d.string(), d.bool()
 	r.seq = d.uint()
 	copy(r.op[:], d.raw(len(r.op)))
 	r.gone = d.bytes()
@@ -116,26 +117,6 @@ func decodeUpdate(d *decoder) (*updateEntry, error) {
 	u := &updateEntry{bucket: d.string(), key: d.string()}
 	u.attr = d.bytes()
 	return u, d.end()
-}
-
-// bucketEntry is the record of a bucket that comes or goes.
-type bucketEntry struct {
-	kind   entryKind
-	bucket string
-	seq    uint64
-}
-
-func (r *bucketEntry) encode(b []byte) []byte {
-	e := encoder{b}
-	e.byte(byte(r.kind))
-	e.string(r.bucket)
-	e.uint(r.seq)
-	return e.b
-}
-
-func decodeBucket(kind entryKind, d *decoder) (*bucketEntry, error) {
-	r := &bucketEntry{kind: kind, bucket: d.string(), seq: d.uint()}
-	return r, d.end()
 }
 
 // docEntry is the record of a document's new state.

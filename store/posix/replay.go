@@ -1,0 +1,441 @@
+package posix
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"herald/journal"
+	"herald/store"
+)
+
+// replay is the state of a start: which keys the replayed records touched, so
+// that the index can be set right by the files at the end, and what was in
+// staging before.
+type replay struct {
+	once    sync.Once
+	touched map[guardKey]struct{}
+	staging []string
+}
+
+func (r *replay) begin(d *Driver) (err error) {
+	r.touched = make(map[guardKey]struct{})
+	r.staging, err = names(d.stagingFD, ".")
+	return err
+}
+
+// end is called at the first checkpoint, which is the end of Recover.
+func (r *replay) end(d *Driver) (err error) {
+	r.once.Do(func() {
+		for k := range r.touched {
+			if err = d.reindex(k.bucket, k.key); err != nil {
+				return
+			}
+		}
+		for _, name := range r.staging {
+			// No record wants it any more.
+			_ = unix.Unlinkat(d.stagingFD, name, 0)
+		}
+		r.touched, r.staging = nil, nil
+	})
+	return err
+}
+
+// reindex tells the index what files a key has.
+func (d *Driver) reindex(bucketName, key string) error {
+	b, err := d.bucket(bucketName)
+	if errors.Is(err, store.ErrNoSuchBucket) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ib, err := d.index.bucket(bucketName)
+	if err != nil {
+		return err
+	}
+	if _, err := d.index.scanner.recheck(b, ib, key); err != nil {
+		return err
+	}
+	_, err = d.index.scanner.compareVersions(b, ib, key, true)
+	return err
+}
+
+// Replay implements journal.Client.
+func (d *Driver) Replay(_ journal.LSN, payload []byte) error {
+	dec := &decoder{b: payload}
+	kind := entryKind(dec.byte())
+	err := d.replayKind(kind, dec)
+	if err != nil {
+		return fmt.Errorf("replay record of kind %d: %w", kind, err)
+	}
+	return nil
+}
+
+func (d *Driver) replayKind(kind entryKind, dec *decoder) error {
+	switch {
+	case kind >= kindUploads:
+		return d.replayUpload(kind, dec)
+	case kind == kindPut:
+		e, err := decodePut(dec)
+		if err != nil {
+			return err
+		}
+		return d.replayPut(e)
+	case kind == kindRemove:
+		e, err := decodeRemove(dec)
+		if err != nil {
+			return err
+		}
+		return d.replayRemove(e)
+	case kind == kindUpdate:
+		e, err := decodeUpdate(dec)
+		if err != nil {
+			return err
+		}
+		return d.replayUpdate(e)
+	case kind == kindDoc:
+		e, err := decodeDoc(dec)
+		if err != nil {
+			return err
+		}
+		return d.docs.apply(e)
+	case kind == kindForget:
+		e, err := decodeForget(dec)
+		if err != nil {
+			return err
+		}
+		d.outcomes.drop(e.ops)
+		return nil
+	}
+	return errUnknownKind
+}
+
+// replayBucket returns the bucket of a record, or nil if it is gone, and notes
+// that the record's key was touched.
+func (d *Driver) replayBucket(name, key string) (*bucket, error) {
+	b, err := d.bucket(name)
+	if errors.Is(err, store.ErrNoSuchBucket) {
+		return nil, nil
+	}
+	d.replay.touched[guardKey{name, key}] = struct{}{}
+	return b, err
+}
+
+func (d *Driver) replayPut(e *putEntry) error {
+	a, _, err := decodeAttr(e.attr)
+	if err != nil {
+		return err
+	}
+	out := store.Outcome{Changed: true, Seq: a.seq, Info: a.info(e.key, true)}
+	var prior *attr
+	if len(e.prior) > 0 {
+		if prior, _, err = decodeAttr(e.prior); err != nil {
+			return err
+		}
+		out.Prior = prior.info(e.key, true)
+	}
+	d.clock.seen(a.seq)
+	d.outcomes.put(a.op, &out)
+	b, err := d.replayBucket(e.bucket, e.key)
+	if b == nil || err != nil {
+		return err
+	}
+	p := &replayedPut{b: b, entry: e, attr: a, prior: prior}
+	defer func() { p.cur.close() }()
+	return p.run()
+}
+
+// replayedPut is a put that is applied again. The tree may be as it was before
+// it, as it is after it, or as later records made it, in any part.
+//
+// The rule that keeps all of it right: nothing of a later seq is ever
+// replaced, because it may be a staged body, of which there is no other copy.
+// A version that finds a later one in its place goes to versions/, where its
+// successor's record finds it, archived or to be removed. And what a later
+// record promoted to the place is archived, not replaced.
+type replayedPut struct {
+	b     *bucket
+	entry *putEntry
+	attr  *attr
+	prior *attr  // nil: none
+	cur   *found // the file at the key's place now
+	later bool   // cur is later than this put
+}
+
+func (p *replayedPut) run() error {
+	b, key := p.b, p.entry.key
+	var err error
+	if p.cur, err = b.file(key); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	seq, err := b.rawSeq(key, p.cur)
+	if err != nil {
+		return err
+	}
+	p.later = seq > p.attr.seq
+	if err := p.settlePrior(); err != nil {
+		return fmt.Errorf("prior version: %w", err)
+	}
+	placed, err := p.content()
+	if err != nil {
+		return fmt.Errorf("content: %w", err)
+	}
+	if p.entry.dropNull && !(placed == areaVersions && p.attr.versionID == store.NullVersion) {
+		if err := b.dropVersion(key, store.NullVersion, func(s uint64, _ *attr) bool { return s < p.attr.seq }); err != nil {
+			return fmt.Errorf("null version: %w", err)
+		}
+	}
+	if p.entry.upload != "" {
+		return b.dropUpload(key, p.entry.upload)
+	}
+	return nil
+}
+
+// rawSeq is the seq in a file's attributes, also if its data were changed or
+// lost since; 0: it has none.
+func (b *bucket) rawSeq(key string, f *found) (uint64, error) {
+	if f == nil {
+		return 0, nil
+	}
+	a, _, err := b.rawAttr(f.fd, &f.st, key)
+	switch {
+	case errors.Is(err, errNoAttr), errors.Is(err, errCorrupt):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	}
+	return a.seq, nil
+}
+
+func (p *replayedPut) curIs(a *attr) bool {
+	return p.cur != nil && a != nil && p.cur.attr.tag == a.tag && p.cur.attr.versionID == a.versionID
+}
+
+// settlePrior archives what was current before, or removes what is left of it
+// outside of its place.
+func (p *replayedPut) settlePrior() error {
+	b, key := p.b, p.entry.key
+	switch {
+	case p.prior == nil:
+		return nil
+	case p.entry.archive && p.curIs(p.prior):
+		return b.archive(key, p.cur)
+	case p.entry.archive:
+		return nil // archived already, or removed later
+	}
+	return b.dropVersion(key, p.prior.versionID, func(_ uint64, a *attr) bool { return a.tag == p.prior.tag })
+}
+
+// dropVersion removes a version's file under versions/, with its side file, if
+// pred answers true of its raw seq and its attributes.
+func (b *bucket) dropVersion(key, versionID string, pred func(uint64, *attr) bool) error {
+	f, err := b.versionFile(key, versionID)
+	if f == nil || err != nil {
+		return err
+	}
+	defer f.close()
+	seq, err := b.rawSeq(key, f)
+	if err != nil || !pred(seq, f.attr) {
+		return err
+	}
+	if f.side {
+		if err := b.dropSide(key, f.attr.tag); err != nil {
+			return err
+		}
+	}
+	return b.unlink(f.at)
+}
+
+// content puts the new version's file where it belongs, and tells where that
+// was.
+func (p *replayedPut) content() (area, error) {
+	b, key := p.b, p.entry.key
+	t, err := p.file()
+	if err != nil || t == nil {
+		return areaNatural, err
+	}
+	defer t.drop(b.d)
+	side, err := b.d.putAttr(t.fd, p.attr, p.entry.attr)
+	if err != nil {
+		return 0, err
+	}
+	if side {
+		if err := b.writeSide(key, p.attr.tag, p.entry.attr); err != nil {
+			return 0, err
+		}
+	}
+	switch {
+	case p.attr.marker:
+		if err := p.toVersions(t); err != nil {
+			return 0, err
+		}
+		if p.curIs(p.prior) {
+			return areaVersions, b.unlink(p.cur.at)
+		}
+		return areaVersions, nil
+	case p.later:
+		return areaVersions, p.toVersions(t)
+	}
+	return p.place(t)
+}
+
+func (p *replayedPut) place(t *temp) (area, error) {
+	b, key := p.b, p.entry.key
+	if p.cur != nil && p.cur.native && p.cur.attr.tag != p.attr.tag && !p.curIs(p.prior) {
+		if err := b.archive(key, p.cur); err != nil {
+			return 0, err
+		}
+	}
+	if natural(key) {
+		dir, err := b.makeRoom(key)
+		if err != nil {
+			return 0, err
+		}
+		if dir != nil {
+			b.d.dirs.put(dir)
+		}
+	}
+	at, err := b.place(key, t, false)
+	if err == nil && at == areaNatural && b.has[areaKeys].Load() {
+		err = b.unlink(escapeLocation(key))
+	}
+	return at, err
+}
+
+// toVersions gives the file its place under versions/, unless what is there is
+// later.
+func (p *replayedPut) toVersions(t *temp) error {
+	b, key := p.b, p.entry.key
+	old, err := b.versionFile(key, p.attr.versionID)
+	if err != nil {
+		return err
+	}
+	seq, err := b.rawSeq(key, old)
+	old.close()
+	if err != nil || seq > p.attr.seq {
+		return err
+	}
+	l := versionLocation(key, p.attr.versionID)
+	return b.change(l.area, l.dir, true, func(fd int) error { return t.into(b.d, fd, l.name, false) })
+}
+
+// file returns the file with the put's data; nil: a staged file that has its
+// place already, or was superseded.
+func (p *replayedPut) file() (*temp, error) {
+	d := p.b.d
+	if p.entry.staged == "" {
+		t, err := d.newTemp(d.stagingFD)
+		if err != nil {
+			return nil, err
+		}
+		if err := writeAll(t.fd, p.entry.data); err != nil {
+			t.drop(d)
+			return nil, err
+		}
+		return t, nil
+	}
+	fd, err := openBeneath(d.homeFD, p.entry.staged, unix.O_RDWR, 0)
+	if err == nil {
+		return &temp{fd: fd, path: p.entry.staged, own: true}, nil
+	}
+	if !absent(err) {
+		return nil, err
+	}
+	// Renamed, but perhaps without its attributes.
+	if p.cur != nil && !p.cur.native && !p.later && p.cur.st.size == p.attr.size {
+		side, err := d.putAttr(p.cur.fd, p.attr, p.entry.attr)
+		if err == nil && side {
+			err = p.b.writeSide(p.entry.key, p.attr.tag, p.entry.attr)
+		}
+		return nil, err
+	}
+	return nil, nil
+}
+
+func (d *Driver) replayRemove(e *removeEntry) error {
+	d.clock.seen(e.seq)
+	out := store.Outcome{Changed: e.changed, Seq: e.seq}
+	var gone *attr
+	if e.changed {
+		var err error
+		if gone, _, err = decodeAttr(e.gone); err != nil {
+			return err
+		}
+		out.Info = gone.info(e.key, e.current)
+		if e.current && !gone.marker {
+			out.Prior = gone.info(e.key, true)
+		}
+	}
+	d.outcomes.put(e.op, &out)
+	if !e.changed {
+		return nil
+	}
+	b, err := d.replayBucket(e.bucket, e.key)
+	if b == nil || err != nil {
+		return err
+	}
+	return b.replayRemove(e, gone)
+}
+
+func (b *bucket) replayRemove(e *removeEntry, gone *attr) error {
+	cur, err := b.file(e.key)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	defer cur.close()
+	is := cur != nil && cur.attr.tag == gone.tag && cur.attr.versionID == gone.versionID
+	promoted := false
+	if e.promoted != "" && (is || cur == nil) {
+		next, err := b.versionFile(e.key, e.promoted)
+		if err != nil {
+			return err
+		}
+		defer next.close()
+		if promoted = next != nil; promoted {
+			if _, err := b.promote(e.key, next); err != nil {
+				return fmt.Errorf("promote: %w", err)
+			}
+		}
+	}
+	if is && !promoted {
+		if err := b.unlink(cur.at); err != nil {
+			return err
+		}
+	}
+	if is && cur.side {
+		if err := b.dropSide(e.key, gone.tag); err != nil {
+			return err
+		}
+	}
+	return b.dropVersion(e.key, e.versionID, func(_ uint64, a *attr) bool { return a.tag == gone.tag })
+}
+
+func (d *Driver) replayUpdate(e *updateEntry) error {
+	a, _, err := decodeAttr(e.attr)
+	if err != nil {
+		return err
+	}
+	b, err := d.replayBucket(e.bucket, e.key)
+	if b == nil || err != nil {
+		return err
+	}
+	v, err := b.file(e.key)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if v == nil || v.attr.versionID != a.versionID || v.attr.tag != a.tag {
+		v.close()
+		if v, err = b.versionFile(e.key, a.versionID); err != nil {
+			return err
+		}
+	}
+	defer v.close()
+	if v == nil || v.attr.tag != a.tag {
+		return nil // replaced or removed later
+	}
+	return b.replaceAttr(e.key, v, a, e.attr)
+}

@@ -135,8 +135,8 @@ func (d *digest) copyHashed(dst io.Writer, src io.Reader, size int64) error {
 	}
 	return withBuffer(size, func(buf []byte) error {
 		buf = buf[:size]
-		if _, err := io.ReadFull(src, buf); err != nil {
-			return &sourceError{err}
+		if err := readFull(src, buf); err != nil {
+			return err
 		}
 		if err := expectEOF(src); err != nil {
 			return err
@@ -180,9 +180,9 @@ func (d *digest) copyPipelined(dst io.Writer, src io.Reader, size int64) error {
 	for left := size; left > 0; {
 		buf := <-free
 		n := int(min(left, largeBuffer))
-		if _, err := io.ReadFull(src, buf[:n]); err != nil {
+		if err := readFull(src, buf[:n]); err != nil {
 			free <- buf
-			return &sourceError{err}
+			return err
 		}
 		work <- block{buf, n}
 		d.writeSums(buf[:n])
@@ -192,6 +192,18 @@ func (d *digest) copyPipelined(dst io.Writer, src io.Reader, size int64) error {
 		left -= int64(n)
 	}
 	return expectEOF(src)
+}
+
+// readFull fills buf; an end before that is unexpected.
+func readFull(src io.Reader, buf []byte) error {
+	_, err := io.ReadFull(src, buf)
+	switch err {
+	case nil:
+		return nil
+	case io.EOF:
+		err = io.ErrUnexpectedEOF
+	}
+	return &sourceError{err}
 }
 
 // expectEOF reads the end of src.

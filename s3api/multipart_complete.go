@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -50,13 +49,10 @@ func parseComplete(doc *node) ([]completePart, error) {
 	if len(parts) == 0 || len(parts) > maxPartNumber {
 		return nil, fail(codeMalformedXML, "The document must name 1 to %d parts.", maxPartNumber)
 	}
-	if !slices.IsSortedFunc(parts, func(a, b completePart) int {
-		if a.number == b.number {
-			return 1 // no number may come twice
+	for i := 1; i < len(parts); i++ {
+		if parts[i].number <= parts[i-1].number {
+			return nil, codeInvalidPartOrder
 		}
-		return a.number - b.number
-	}) {
-		return nil, codeInvalidPartOrder
 	}
 	return parts, nil
 }

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,11 +33,10 @@ import (
 //	ix.bucketMade(bucket)               a bucket was made by us (also in replay): nothing to scan for
 //	ix.bucketGone(bucket)               forget all about a bucket
 //	ix.noteFound(b, key, info)          a read found a version that another program made or changed
-//	ix.noteGone(b, key)                 a read found no current version (neither of these two under a guard)
+//	ix.noteGone(b, key)                 a read found no current version (neither of these two under a guard, both between b.enter and b.leave)
 //	ix.flush()                          at a checkpoint: what was applied before it survives
 //	ix.close()
-//	b.list (list.go)                    is Bucket.List
-//	ix.empty(b)                         no object, no version, no marker: for DeleteBucket
+//	b.List (list.go)                    is all of Bucket.List
 //
 // # Key spaces
 //
@@ -225,9 +227,8 @@ func (x *index) flush() error {
 	return nil
 }
 
-// close waits for what runs in the background, and flushes.
+// close flushes.
 func (x *index) close() error {
-	x.scanner.stop()
 	err := x.setMeta(metaOpen, "")
 	return errors.Join(err, x.flush(), x.db.Close())
 }
@@ -275,6 +276,13 @@ func (x *index) bucket(name string) (*indexBucket, error) {
 	x.nextID++
 	x.buckets[name] = b
 	return b, nil
+}
+
+// names are the names of the buckets that have an id.
+func (x *index) names() []string {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return slices.Sorted(maps.Keys(x.buckets))
 }
 
 func (x *index) saveBucket(b *indexBucket) error {
@@ -356,26 +364,32 @@ func (b *indexBatch) putVersion(bucket string, info *store.Info) {
 }
 
 // removeVersion removes a noncurrent version or a delete marker, if there is
-// such. seq may be 0 where it is not known: finding the version then takes
-// time in proportion to the key's versions, except for the null version.
+// such. seq is the version's, or 0 if it is not known.
 func (b *indexBatch) removeVersion(bucket, key, versionID string, seq uint64) {
 	b.ops = append(b.ops, indexOp{space: spaceVersions, bucket: bucket, key: key, versionID: versionID, seq: seq})
 }
 
-// apply applies a batch, as one and in its order. The caller holds the guards
-// of its keys.
+// apply applies a batch, as one: first the removals of versions, then the
+// rest. The caller holds the guards of its keys.
 func (x *index) apply(b *indexBatch) error {
 	batch := x.db.NewBatch()
-	for i := range b.ops {
-		if err := x.applyOp(batch, &b.ops[i]); err != nil {
-			return errors.Join(fmt.Errorf("index: %w", err), batch.Close())
+	defer func() { _ = batch.Close() }() // committed, or not to be
+	for _, removals := range [...]bool{true, false} {
+		for i := range b.ops {
+			if op := &b.ops[i]; op.removal() == removals {
+				if err := x.applyOp(batch, op); err != nil {
+					return fmt.Errorf("index: %w", err)
+				}
+			}
 		}
 	}
 	if err := batch.Commit(pebble.NoSync); err != nil {
 		return fmt.Errorf("index: %w", err)
 	}
-	return batch.Close()
+	return nil
 }
+
+func (op *indexOp) removal() bool { return op.space == spaceVersions && op.info == nil }
 
 func (x *index) applyOp(batch *pebble.Batch, op *indexOp) error {
 	b, err := x.bucket(op.bucket)
@@ -391,6 +405,10 @@ func (x *index) applyOp(batch *pebble.Batch, op *indexOp) error {
 		return x.removeVersion(batch, b, op)
 	}
 	if op.info.VersionID == store.NullVersion {
+		// There is only one.
+		if err := x.removeVersion(batch, b, &indexOp{key: op.key, versionID: store.NullVersion}); err != nil {
+			return err
+		}
 		seq := binary.BigEndian.AppendUint64(nil, op.info.Seq)
 		if err := batch.Set(bucketKey(spaceNull, b.id, op.key), seq, nil); err != nil {
 			return err
@@ -400,15 +418,17 @@ func (x *index) applyOp(batch *pebble.Batch, op *indexOp) error {
 }
 
 func (x *index) removeVersion(batch *pebble.Batch, b *indexBucket, op *indexOp) error {
-	null := op.versionID == store.NullVersion
-	seq := op.seq
-	if seq == 0 {
-		var err error
-		if seq, err = x.versionSeq(b, op.key, op.versionID); err != nil || seq == 0 {
-			return err
-		}
+	seq, err := x.versionSeq(b, op.key, op.versionID)
+	if err != nil {
+		return err
 	}
-	if null {
+	if op.seq != 0 && op.seq != seq { // another null version, or another program's file
+		return batch.Delete(versionKey(b.id, op.key, op.seq), nil)
+	}
+	if seq == 0 {
+		return nil
+	}
+	if op.versionID == store.NullVersion {
 		if err := batch.Delete(bucketKey(spaceNull, b.id, op.key), nil); err != nil {
 			return err
 		}
@@ -416,28 +436,20 @@ func (x *index) removeVersion(batch *pebble.Batch, b *indexBucket, op *indexOp) 
 	return batch.Delete(versionKey(b.id, op.key, seq), nil)
 }
 
-// versionSeq finds the seq of a version in the space of versions; 0 if it is
-// not there.
+// versionSeq finds the seq of a noncurrent version or a delete marker, of
+// which the null version has to be in the index; 0 if it cannot be found.
 func (x *index) versionSeq(b *indexBucket, key, versionID string) (uint64, error) {
-	if versionID == store.NullVersion {
-		v, err := x.get(bucketKey(spaceNull, b.id, key))
-		if err != nil || len(v) != 8 {
-			return 0, err
+	if versionID != store.NullVersion {
+		if !isHex(versionID, 16) {
+			return 0, nil
 		}
-		return binary.BigEndian.Uint64(v), nil
+		return strconv.ParseUint(versionID[:16], 16, 64) // ids begin with the seq
 	}
-	lower, upper := versionsOfKey(b.id, key)
-	it, err := x.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-	if err != nil {
+	v, err := x.get(bucketKey(spaceNull, b.id, key))
+	if err != nil || len(v) != 8 {
 		return 0, err
 	}
-	var seq uint64
-	for it.First(); it.Valid() && seq == 0; it.Next() {
-		if e, err := decodeEntry(it.Value()); err == nil && e.versionID == versionID {
-			seq = e.seq
-		}
-	}
-	return seq, errors.Join(it.Error(), it.Close())
+	return binary.BigEndian.Uint64(v), nil
 }
 
 // current returns the entry of a key's current object; nil if there is none.

@@ -47,6 +47,7 @@ type dirKey struct {
 type dirState struct {
 	stamp   int64 // 0: to be read again
 	dirty   bool  // spaceDir has another one
+	again   bool  // to be read once more: the stamp was too young to be told from the next
 	checked time.Time
 }
 
@@ -144,12 +145,20 @@ func (s *dirStamps) advance(k dirKey, before, after int64) error {
 
 // set makes a directory known with a stamp; 0: it is to be read again.
 func (s *dirStamps) set(k dirKey, stamp int64) error {
+	return s.begin(k, stamp, false)
+}
+
+// begin is set for a directory that is about to be read. fresh tells that the
+// stamp may not tell changes to come: the directory is then to be read again,
+// but only once, lest one that we change all the time be read all the time.
+func (s *dirStamps) begin(k dirKey, stamp int64, fresh bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st, known, err := s.load(k)
 	if err != nil {
 		return err
 	}
+	st.again = fresh && !st.again
 	if !known {
 		if err := s.put(s.x.db, k, stamp); err != nil {
 			return err
@@ -192,7 +201,7 @@ func (s *dirStamps) made(b *indexBucket) {
 	if err := unix.Fstatat(s.x.d.rootFD, b.name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return // it will be read
 	}
-	if names, err := readNames(s.x.d.rootFD, b.name, 1); err == nil && len(names) == 0 {
+	if in, err := names(s.x.d.rootFD, b.name); err == nil && len(in) == 0 {
 		_ = s.set(dirKey{b.id, ""}, dirStamp(&st)) // else it will be read
 	}
 }

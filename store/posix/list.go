@@ -115,32 +115,33 @@ func (l *lister) open() error {
 	return nil
 }
 
-// openWithin begins after version opts.VersionMarker of key. If that is gone,
-// it begins before the key: to give versions twice is better than to leave
-// some out for those who list in order to remove.
+// openWithin begins after version opts.VersionMarker of key, which may be gone
+// (who lists in order to remove does that). If its place is not known any
+// more, it begins before the key: to give versions twice is better than to
+// leave some out.
 func (l *lister) openWithin(key string) error {
 	cur, err := l.x.current(l.b, key)
 	if err != nil {
 		return err
 	}
-	var seq uint64
-	if cur == nil || cur.versionID != l.opts.VersionMarker {
-		if seq, err = l.x.versionSeq(l.b, key, l.opts.VersionMarker); err != nil {
-			return err
-		}
-		if seq == 0 {
-			l.seek(key)
-			return nil
-		}
-	}
-	l.seek(key + "\x00")
-	l.from, l.lastKey = key, key
-	if seq == 0 { // after the current version
-		l.lastSeq = cur.seq
-		l.versions.seek(key)
+	l.seek(key)
+	if cur != nil && cur.versionID == l.opts.VersionMarker {
+		l.lastKey, l.lastSeq = key, cur.seq
+		l.current.seek(key + "\x00")
 		return nil
 	}
-	l.lastSeq = seq
+	seq, err := l.x.versionSeq(l.b, key, l.opts.VersionMarker)
+	if err != nil || seq == 0 {
+		return err
+	}
+	if cur != nil && cur.seq < seq {
+		return nil // what the marker named was above all there is
+	}
+	newer := l.versions.valid && string(l.versions.key) == key && l.versions.seq >= seq
+	if cur != nil || newer { // what follows is not the latest
+		l.lastKey, l.lastSeq = key, seq
+	}
+	l.current.seek(key + "\x00")
 	l.versions.seekVersion(key, seq-1)
 	return nil
 }

@@ -258,23 +258,31 @@ func changeIndex(t *rapid.T, im *indexModel) {
 	}
 }
 
+// TestList_VersionMarkerGone: who lists to remove continues after what is
+// gone, also where the next version has become the current one meanwhile.
 func TestList_VersionMarkerGone(t *testing.T) {
-	x := newTestIndex(t, t.TempDir())
-	defer x.close()
-	im := &indexModel{x: x, seq: 1}
-	for range 5 {
-		if err := im.put("k", true, false, nil); err != nil {
-			t.Fatal(err)
+	for _, marker := range []bool{false, true} {
+		x := newTestIndex(t, t.TempDir())
+		defer x.close()
+		im := &indexModel{x: x, seq: 1}
+		for i := range 6 {
+			if err := im.put("k", true, marker && i%2 == 0, nil); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	all := slices.Clone(im.m)
-	for i := 1; i < 4; i++ { // who lists to remove continues after what is gone
-		if err := im.remove("k", all[i].VersionID); err != nil {
-			t.Fatal(err)
-		}
-		p, err := im.page(store.ListOptions{Versions: true, Marker: "k", VersionMarker: all[i].VersionID, Max: 1})
-		if err != nil || len(p.Entries) != 1 || p.Entries[0].VersionID != all[i+1].VersionID {
-			t.Errorf("page after version %d = %+v, %v, want version %d", i, p, err, i+1)
+		for _, from := range []int{1, 0} { // first not the current one
+			all := slices.Clone(im.m)
+			for i := from; i < from+2; i++ {
+				if err := im.remove("k", all[i].VersionID); err != nil {
+					t.Fatal(err)
+				}
+				o := store.ListOptions{Versions: true, Marker: "k", VersionMarker: all[i].VersionID, Max: 1}
+				p, err := im.page(o)
+				if err != nil || len(p.Entries) != 1 || p.Entries[0].VersionID != all[i+1].VersionID ||
+					p.Entries[0].IsLatest != (from == 0) {
+					t.Errorf("markers %t: page after version %d of %v = %+v, %v", marker, i, all, p, err)
+				}
+			}
 		}
 	}
 }

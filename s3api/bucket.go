@@ -67,7 +67,7 @@ func (s *Server) listBuckets(ctx context.Context, r *request) (*response, error)
 // caller owns succeeds in the default region, as S3 has it, and changes
 // nothing.
 func (s *Server) createBucket(ctx context.Context, r *request) (*response, error) {
-	if err := r.refuseGrants(); err != nil {
+	if err := checkWriteHeaders(r.http.Header); err != nil {
 		return nil, err
 	}
 	if strings.EqualFold(r.header("X-Amz-Bucket-Object-Lock-Enabled"), "true") {
@@ -110,26 +110,6 @@ func (s *Server) bucketExists(ctx context.Context, r *request, location string) 
 		return codeBucketAlreadyExists
 	case location != "" && location != defaultLocation && location != s.region:
 		return codeBucketAlreadyOwnedByYou
-	}
-	return nil
-}
-
-// refuseGrants refuses what would open a new bucket or object to others: to
-// ignore it would be to promise what is not kept.
-func (r *request) refuseGrants() error {
-	switch r.header("X-Amz-Acl") {
-	case "", "private", "bucket-owner-full-control", "bucket-owner-read":
-	case "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "log-delivery-write":
-		return codeNotImplemented
-	default:
-		return invalidArgument("x-amz-acl", r.header("X-Amz-Acl"), "There is no such canned ACL.")
-	}
-	for _, h := range []string{
-		"X-Amz-Grant-Read", "X-Amz-Grant-Write", "X-Amz-Grant-Read-Acp", "X-Amz-Grant-Write-Acp", "X-Amz-Grant-Full-Control",
-	} {
-		if r.header(h) != "" {
-			return codeNotImplemented
-		}
 	}
 	return nil
 }

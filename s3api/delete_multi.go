@@ -154,9 +154,9 @@ func deleteResult(r *request, list []deletion, quiet bool) *xmlWriter {
 		x.open("Deleted")
 		x.elem("Key", d.key)
 		x.optional("VersionId", d.versionID)
-		if info := d.outcome.Info; info != nil && info.DeleteMarker && r.bucket.Info.Versioning != store.Unversioned {
+		if info := d.outcome.Info; info != nil && info.DeleteMarker {
 			x.bool("DeleteMarker", true)
-			x.elem("DeleteMarkerVersionId", info.VersionID)
+			x.elem("DeleteMarkerVersionId", r.shownVersion(info))
 		}
 		x.end("Deleted")
 	}

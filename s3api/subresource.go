@@ -2,8 +2,6 @@ package s3api
 
 import (
 	"context"
-	"errors"
-	"net/http"
 
 	"herald/store"
 )
@@ -96,9 +94,13 @@ func (r *request) tagSet(limit int) (tagSet, error) {
 }
 
 func (s *Server) getObjectTagging(ctx context.Context, r *request) (*response, error) {
-	info, err := r.bucket.Stat(ctx, r.key, r.query.get("versionId"))
+	versionID, err := r.versionID()
 	if err != nil {
-		return nil, versionError(err, r.query.get("versionId"))
+		return nil, err
+	}
+	info, err := r.bucket.Stat(ctx, r.key, versionID)
+	if err != nil {
+		return nil, r.readFailure(err, versionID)
 	}
 	set, err := parseTagging(info.Attrs[attrObjectTagging], maxObjectTags)
 	if err != nil {
@@ -121,7 +123,10 @@ func (s *Server) deleteObjectTagging(ctx context.Context, r *request) (*response
 }
 
 func (s *Server) setObjectTags(ctx context.Context, r *request, set tagSet) error {
-	versionID := r.query.get("versionId")
+	versionID, err := r.versionID()
+	if err != nil {
+		return err
+	}
 	info, err := r.bucket.Update(ctx, r.key, versionID, func(info *store.Info) (store.Attrs, error) {
 		attrs := info.Attrs
 		if attrs == nil {
@@ -135,7 +140,7 @@ func (s *Server) setObjectTags(ctx context.Context, r *request, set tagSet) erro
 		return attrs, nil
 	})
 	if err != nil {
-		return versionError(err, versionID)
+		return r.readFailure(err, versionID)
 	}
 	r.setVersion(info)
 	return nil
@@ -146,26 +151,4 @@ func (r *request) setVersion(info *store.Info) {
 	if v := r.shownVersion(info); v != "" {
 		r.setHeader(hVersionID, v)
 	}
-}
-
-// versionError is what a delete marker answers to what is only for objects:
-// NoSuchKey when it is the current version, MethodNotAllowed when it was
-// addressed by its id. Other errors pass.
-func versionError(err error, versionID string) error {
-	var marker *store.DeleteMarkerError
-	if !errors.As(err, &marker) {
-		return err
-	}
-	c := codeNoSuchKey
-	if versionID != "" {
-		c = codeMethodNotAllowed
-	}
-	e := failWith(c, err).header("X-Amz-Delete-Marker", "true")
-	if marker.Info != nil && marker.Info.VersionID != "" {
-		e.header(hVersionID, marker.Info.VersionID)
-	}
-	if versionID != "" && marker.Info != nil {
-		e.header("Last-Modified", marker.Info.ModTime.UTC().Format(http.TimeFormat))
-	}
-	return e
 }

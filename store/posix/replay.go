@@ -155,8 +155,9 @@ func (d *Driver) replayPut(e *putEntry) error {
 // The rule that keeps all of it right: nothing of a later seq is ever
 // replaced, because it may be a staged body, of which there is no other copy.
 // A version that finds a later one in its place goes to versions/, where its
-// successor's record finds it, archived or to be removed. And what a later
-// record promoted to the place is archived, not replaced.
+// successor's record finds it, archived or to be removed. And what is in the
+// place without being what the record replaced, because a later record promoted
+// it, is archived: that later record will promote it again.
 type replayedPut struct {
 	b     *bucket
 	entry *putEntry
@@ -177,12 +178,15 @@ func (p *replayedPut) run() error {
 		return err
 	}
 	p.later = seq > p.attr.seq
-	if err := p.settlePrior(); err != nil {
-		return fmt.Errorf("prior version: %w", err)
-	}
 	placed, err := p.content()
 	if err != nil {
 		return fmt.Errorf("content: %w", err)
+	}
+	if p.prior != nil && !p.entry.archive {
+		// What an earlier record left there for this one.
+		if err := b.dropVersion(key, p.prior.versionID, func(_ uint64, a *attr) bool { return a.tag == p.prior.tag }); err != nil {
+			return fmt.Errorf("prior version: %w", err)
+		}
 	}
 	if p.entry.dropNull && !(placed == areaVersions && p.attr.versionID == store.NullVersion) {
 		if err := b.dropVersion(key, store.NullVersion, func(s uint64, _ *attr) bool { return s < p.attr.seq }); err != nil {
@@ -215,19 +219,23 @@ func (p *replayedPut) curIs(a *attr) bool {
 	return p.cur != nil && a != nil && p.cur.attr.tag == a.tag && p.cur.attr.versionID == a.versionID
 }
 
-// settlePrior archives what was current before, or removes what is left of it
-// outside of its place.
-func (p *replayedPut) settlePrior() error {
-	b, key := p.b, p.entry.key
+// clear makes the place free for the new version: what is there is archived,
+// unless the record says that it is replaced. free is false if the place keeps
+// what it has.
+func (p *replayedPut) clear() (free bool, err error) {
 	switch {
-	case p.prior == nil:
-		return nil
-	case p.entry.archive && p.curIs(p.prior):
-		return b.archive(key, p.cur)
-	case p.entry.archive:
-		return nil // archived already, or removed later
+	case p.cur == nil:
+		return true, nil
+	case p.later, p.cur.native && p.cur.attr.tag == p.attr.tag:
+		return false, nil
+	case p.curIs(p.prior):
+		if !p.entry.archive {
+			return true, nil
+		}
+	case !p.cur.native: // cut short by a loss of power, or another program's
+		return !p.attr.marker, nil
 	}
-	return b.dropVersion(key, p.prior.versionID, func(_ uint64, a *attr) bool { return a.tag == p.prior.tag })
+	return true, p.b.archive(p.entry.key, p.cur)
 }
 
 // dropVersion removes a version's file under versions/, with its side file, if
@@ -255,10 +263,25 @@ func (b *bucket) dropVersion(key, versionID string, pred func(uint64, *attr) boo
 func (p *replayedPut) content() (area, error) {
 	b, key := p.b, p.entry.key
 	t, err := p.file()
-	if err != nil || t == nil {
-		return areaNatural, err
+	if err != nil {
+		return 0, err
 	}
 	defer t.drop(b.d)
+	free, err := p.clear()
+	if err != nil {
+		return 0, fmt.Errorf("archive: %w", err)
+	}
+	if t == nil || p.attr.marker {
+		// It is elsewhere, and so is not what is here now.
+		if free && p.cur != nil && (p.cur.native || p.curIs(p.prior)) {
+			if err := b.unlink(p.cur.at); err != nil {
+				return 0, err
+			}
+		}
+		if t == nil {
+			return areaNatural, nil
+		}
+	}
 	side, err := b.d.putAttr(t.fd, p.attr, p.entry.attr)
 	if err != nil {
 		return 0, err
@@ -268,16 +291,7 @@ func (p *replayedPut) content() (area, error) {
 			return 0, err
 		}
 	}
-	switch {
-	case p.attr.marker:
-		if err := p.toVersions(t); err != nil {
-			return 0, err
-		}
-		if p.curIs(p.prior) {
-			return areaVersions, b.unlink(p.cur.at)
-		}
-		return areaVersions, nil
-	case p.later:
+	if p.attr.marker || p.later {
 		return areaVersions, p.toVersions(t)
 	}
 	return p.place(t)
@@ -285,11 +299,6 @@ func (p *replayedPut) content() (area, error) {
 
 func (p *replayedPut) place(t *temp) (area, error) {
 	b, key := p.b, p.entry.key
-	if p.cur != nil && p.cur.native && p.cur.attr.tag != p.attr.tag && !p.curIs(p.prior) {
-		if err := b.archive(key, p.cur); err != nil {
-			return 0, err
-		}
-	}
 	if natural(key) {
 		dir, err := b.makeRoom(key)
 		if err != nil {

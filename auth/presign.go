@@ -30,7 +30,7 @@ func (v *Verifier) verifyPresigned4(r *http.Request) (*Verified, error) {
 	if err := sig.parseCredential(p.credential); err != nil {
 		return nil, err
 	}
-	if err := v.checkScope(&sig); err != nil {
+	if err := v.checkScope(r, &sig); err != nil {
 		return nil, err
 	}
 	if err := v.checkExpiry(&sig, p.expires); err != nil {

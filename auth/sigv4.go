@@ -57,7 +57,7 @@ func (v *Verifier) verifyHeader4(r *http.Request, fields string) (*Verified, err
 	if err := sig.parseFields(fields); err != nil {
 		return nil, err
 	}
-	if err := v.checkScope(&sig); err != nil {
+	if err := v.checkScope(r, &sig); err != nil {
 		return nil, err
 	}
 	if err := v.checkTime(r, &sig); err != nil {
@@ -143,12 +143,14 @@ func isHex(s string, bytes int) bool {
 	return true
 }
 
-func (v *Verifier) checkScope(s *signature4) error {
+func (v *Verifier) checkScope(r *http.Request, s *signature4) error {
 	if want := v.opts.Region; want != "" && s.region != want {
 		return s.malformed("the region '"+s.region+"' is wrong; expecting '"+want+"'", Detail{"Region", want})
 	}
-	if s.service != serviceS3 && s.service != serviceSNS {
-		return s.malformed("the service '" + s.service + "' is not served here; expecting 's3' or 'sns'")
+	// All that sns serves are forms for the root; see readForm.
+	isForm := r.Method == http.MethodPost && (r.URL.Path == "/" || r.URL.Path == "")
+	if s.service != serviceS3 && (s.service != serviceSNS || !isForm) {
+		return s.malformed("the service '" + s.service + "' is not served here; expecting 's3', or 'sns' for forms")
 	}
 	return nil
 }

@@ -58,7 +58,7 @@ type route struct {
 var routes = []route{
 	// Service
 	{op: "ListBuckets", method: http.MethodGet, level: levelService, run: (*Server).listBuckets, access: byUser},
-	{op: "TopicAction", method: http.MethodPost, level: levelService, access: byUser, sns: true},
+	{op: "TopicAction", method: http.MethodPost, level: levelService, run: (*Server).topicAction, access: byUser, sns: true},
 
 	// Bucket: what is there
 	{op: "GetBucketLocation", method: http.MethodGet, level: levelBucket, query: "location", run: (*Server).getBucketLocation},
@@ -67,9 +67,9 @@ var routes = []route{
 	{op: "GetBucketTagging", method: http.MethodGet, level: levelBucket, query: "tagging", run: (*Server).getBucketTagging},
 	{op: "PutBucketTagging", method: http.MethodPut, level: levelBucket, query: "tagging", run: (*Server).putBucketTagging},
 	{op: "DeleteBucketTagging", method: http.MethodDelete, level: levelBucket, query: "tagging", run: (*Server).deleteBucketTagging},
-	{op: "GetBucketNotificationConfiguration", method: http.MethodGet, level: levelBucket, query: "notification"},
-	{op: "PutBucketNotificationConfiguration", method: http.MethodPut, level: levelBucket, query: "notification"},
-	{op: "DeleteBucketNotificationConfiguration", method: http.MethodDelete, level: levelBucket, query: "notification"},
+	{op: "GetBucketNotificationConfiguration", method: http.MethodGet, level: levelBucket, query: "notification", run: (*Server).getNotification},
+	{op: "PutBucketNotificationConfiguration", method: http.MethodPut, level: levelBucket, query: "notification", run: (*Server).putNotification},
+	{op: "DeleteBucketNotificationConfiguration", method: http.MethodDelete, level: levelBucket, query: "notification", run: (*Server).deleteNotification},
 	{op: "ListMultipartUploads", method: http.MethodGet, level: levelBucket, query: "uploads", run: (*Server).listMultipartUploads},
 	{op: "ListObjectVersions", method: http.MethodGet, level: levelBucket, query: "versions", run: (*Server).listObjectVersions},
 	{op: "ListenBucketNotification", method: http.MethodGet, level: levelBucket, query: "events", run: (*Server).listenBucketNotification},

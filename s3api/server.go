@@ -45,6 +45,18 @@ type Config struct {
 	// Domains are those below which a host name's first part is a bucket.
 	// Path style always works.
 	Domains []string
+	// AllowCleartextSecrets takes and shows topics with secrets over plain
+	// HTTP too (RGW: rgw_allow_notification_secrets_in_cleartext).
+	AllowCleartextSecrets bool
+	// TrustForwardedHTTPS takes a proxy's word that the client came by HTTPS
+	// (RGW: rgw_trust_forwarded_https).
+	TrustForwardedHTTPS bool
+	// RequirePublishPolicy: only a topic's policy lets others than its owner
+	// publish to it (RGW: rgw_topic_require_publish_policy).
+	RequirePublishPolicy bool
+	// RelaxedTopicNames drops most rules on topics' names (RGW:
+	// rgw_relaxed_topic_names).
+	RelaxedTopicNames bool
 	// Logger gets a line per request at level info; slog.Default when nil.
 	Logger *slog.Logger
 	// Registerer gets the metrics; nil for none.
@@ -66,6 +78,7 @@ type Server struct {
 	region   string
 	hostID   string
 	domains  []string
+	topics   topicRules
 	log      *slog.Logger
 	now      func() time.Time
 	bodyIdle time.Duration
@@ -109,6 +122,10 @@ func New(c Config) (*Server, error) {
 		store: c.Store, users: c.Users, verifier: c.Verifier, notify: c.Notify,
 		region: c.Region, hostID: c.HostID,
 		log: c.Logger, now: c.Now, bodyIdle: c.BodyIdle,
+		topics: topicRules{
+			cleartext: c.AllowCleartextSecrets, forwarded: c.TrustForwardedHTTPS,
+			publishPolicy: c.RequirePublishPolicy, relaxedNames: c.RelaxedTopicNames,
+		},
 		index:        newRouteIndex(routes),
 		serverHeader: []string{"Herald"},
 		hostIDHeader: []string{c.HostID},

@@ -141,9 +141,6 @@ func (s *Server) openBucket(ctx context.Context, r *request) (err error) {
 // requests are refused: nothing can allow them yet.
 func authorize(r *request) error {
 	if r.user == nil {
-		if r.route.sns {
-			return codeInvalidRequest // RGW's answer
-		}
 		return codeAccessDenied
 	}
 	if r.route.access == byUser || r.user.Privileged() {

@@ -12,8 +12,8 @@ import (
 	"herald/store"
 )
 
-// put is one put under way: of an object or of a delete marker.
-type put struct {
+// pendingPut is one put under way: of an object or of a delete marker.
+type pendingPut struct {
 	b     *bucket
 	entry putEntry
 	attr  *attr
@@ -23,7 +23,7 @@ type put struct {
 	temp  *temp
 }
 
-func (p *put) close(d *Driver) {
+func (p *pendingPut) close(d *Driver) {
 	p.prior.close()
 	p.null.close()
 	p.temp.drop(d)
@@ -41,7 +41,7 @@ func (b *bucket) commit(key string, body *body, opts *store.CommitOptions, uploa
 	defer b.leave()
 	g := b.d.guards.lock(b.name, key)
 	defer g.unlock()
-	p := &put{b: b, entry: putEntry{bucket: b.name, key: key, upload: upload, staged: body.staged, data: body.data}}
+	p := &pendingPut{b: b, entry: putEntry{bucket: b.name, key: key, upload: upload, staged: body.staged, data: body.data}}
 	defer p.close(b.d)
 	if err := p.begin(opts.Op, &opts.Cond); err != nil {
 		return store.Outcome{}, err
@@ -66,7 +66,7 @@ func (b *bucket) commit(key string, body *body, opts *store.CommitOptions, uploa
 }
 
 // begin finds the current version and checks what must hold.
-func (p *put) begin(op store.OpID, cond *store.Conditions) (err error) {
+func (p *pendingPut) begin(op store.OpID, cond *store.Conditions) (err error) {
 	if p.b.d.outcomes.barred(op) {
 		return store.ErrOpBarred
 	}
@@ -78,7 +78,7 @@ func (p *put) begin(op store.OpID, cond *store.Conditions) (err error) {
 
 // newAttr sets p.attr with what does not depend on the content, and decides
 // what becomes of the version that is current now.
-func (p *put) newAttr(v store.Versioning, op store.OpID) *attr {
+func (p *pendingPut) newAttr(v store.Versioning, op store.OpID) *attr {
 	d := p.b.d
 	after := uint64(0)
 	if p.prior != nil {
@@ -120,7 +120,7 @@ func newVersionID(seq uint64, op store.OpID) string {
 // prepare makes the file with the content and its attributes, nameless or
 // staged, and the directory where it will be: all that can fail for want of
 // room. It encodes p.attr.
-func (p *put) prepare(body *body) error {
+func (p *pendingPut) prepare(body *body) error {
 	d, key := p.b.d, p.entry.key
 	p.entry.attr = p.attr.encode(make([]byte, 0, 512))
 	home := d.stagingFD
@@ -146,7 +146,7 @@ func (p *put) prepare(body *body) error {
 }
 
 // newTemp makes the file with the content.
-func (p *put) newTemp(home int, data []byte) (err error) {
+func (p *pendingPut) newTemp(home int, data []byte) (err error) {
 	if p.temp, err = p.b.d.newTemp(home); err == nil {
 		err = writeAll(p.temp.fd, data)
 	}
@@ -221,7 +221,7 @@ func (b *bucket) escapeFile(key string) error {
 
 // run journals the put and applies it. Its error is ErrUnknownOutcome if the
 // journal may have the change.
-func (p *put) run(body *body) (store.Outcome, error) {
+func (p *pendingPut) run(body *body) (store.Outcome, error) {
 	b, d := p.b, p.b.d
 	what := "commit " + b.name + "/" + p.entry.key
 	head := p.entry.encode(make([]byte, 0, 1024))
@@ -281,7 +281,7 @@ func (b *bucket) vanished() bool {
 }
 
 // apply changes the tree as the record says, and tells where the object is.
-func (p *put) apply() (area, error) {
+func (p *pendingPut) apply() (area, error) {
 	b, key := p.b, p.entry.key
 	if p.entry.archive {
 		if err := b.archive(key, p.prior); err != nil {
@@ -343,7 +343,7 @@ func (b *bucket) link(f *found, dirFD int, name string) error {
 
 // place names the new file: this is where the change becomes visible. It
 // returns the area where it is.
-func (p *put) place() (area, error) {
+func (p *pendingPut) place() (area, error) {
 	b, key := p.b, p.entry.key
 	if !p.attr.marker {
 		return b.place(key, p.temp, p.prior.object() == nil)
@@ -377,7 +377,7 @@ func (b *bucket) place(key string, t *temp, free bool) (area, error) {
 
 // sweep removes what the new version replaced, apart from the file that was in
 // its place.
-func (p *put) sweep(at area) error {
+func (p *pendingPut) sweep(at area) error {
 	b, key := p.b, p.entry.key
 	prior := p.prior.object()
 	var errs []error
@@ -413,7 +413,7 @@ func (b *bucket) unlink(l location) error {
 }
 
 // note tells the index and the outcomes.
-func (p *put) note(at area, out *store.Outcome) error {
+func (p *pendingPut) note(at area, out *store.Outcome) error {
 	b, key := p.b, p.entry.key
 	var batch indexBatch
 	if p.entry.archive {

@@ -12,7 +12,7 @@ import (
 
 // Remove implements store.Bucket. Its linearization point is the unlink, or
 // the rename of the version that takes the place; for a delete marker see
-// put.place.
+// pendingPut.place.
 func (b *bucket) Remove(_ context.Context, key, versionID string, opts store.RemoveOptions) (store.Outcome, error) {
 	if err := b.enter(); err != nil {
 		return store.Outcome{}, err
@@ -31,7 +31,7 @@ func (b *bucket) Remove(_ context.Context, key, versionID string, opts store.Rem
 
 // mark adds a delete marker.
 func (b *bucket) mark(key string, opts *store.RemoveOptions) (store.Outcome, error) {
-	p := &put{b: b, entry: putEntry{bucket: b.name, key: key}}
+	p := &pendingPut{b: b, entry: putEntry{bucket: b.name, key: key}}
 	defer p.close(b.d)
 	if err := p.begin(opts.Op, &opts.Cond); err != nil {
 		return store.Outcome{}, err

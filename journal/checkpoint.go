@@ -49,8 +49,9 @@ func (j *Journal) checkpoint(clean bool) error {
 		return err
 	}
 	j.opts.Fault("journal.checkpoint.synced")
-	release := j.releasable(lsns, last, tail)
-	j.head.start, j.head.done = release, maps.Clone(lsns)
+	maps.Copy(j.head.done, lsns)
+	release := j.releasable(j.head.done, last, tail)
+	j.head.start = release
 	if clean && release == tail {
 		j.head.clean = true
 	}
@@ -69,7 +70,8 @@ func (j *Journal) checkpoint(clean bool) error {
 }
 
 // askClients calls all clients' Checkpoint at the same time, as some may wait
-// for requests that need another. A client without space keeps its records.
+// for requests that need another. A client without space keeps its records:
+// it is not in the answer.
 func (j *Journal) askClients() (map[Stream]LSN, error) {
 	lsns := make(map[Stream]LSN, len(j.clients))
 	var (
@@ -86,7 +88,6 @@ func (j *Journal) askClients() (map[Stream]LSN, error) {
 			case err == nil:
 				lsns[s] = lsn
 			case errors.Is(err, syscall.ENOSPC):
-				lsns[s] = j.head.done[s]
 			case first == nil:
 				first = fmt.Errorf("stream %d: %w", s, err)
 			}
@@ -98,8 +99,8 @@ func (j *Journal) askClients() (map[Stream]LSN, error) {
 
 // tellFlushed tells the clients what is durable now.
 func (j *Journal) tellFlushed(lsns map[Stream]LSN) error {
-	for s, c := range j.clients {
-		if err := c.Flushed(lsns[s]); err != nil {
+	for s, lsn := range lsns {
+		if err := j.clients[s].Flushed(lsn); err != nil {
 			return fmt.Errorf("stream %d: %w", s, err)
 		}
 	}
@@ -125,10 +126,10 @@ func (j *Journal) syncAll() error {
 // releasable returns the start of a batch such that no client needs one
 // before it. A client whose LSN is not older than its last record of before
 // the checkpoint needs nothing before the tail of then.
-func (j *Journal) releasable(lsns map[Stream]LSN, last [256]LSN, tail uint64) uint64 {
+func (j *Journal) releasable(done map[Stream]LSN, last [256]LSN, tail uint64) uint64 {
 	pos := tail
-	for s, lsn := range lsns {
-		if lsn < last[s] {
+	for s := range j.clients {
+		if lsn := done[s]; lsn < last[s] {
 			pos = min(pos, uint64(lsn))
 		}
 	}

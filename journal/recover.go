@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 )
@@ -66,7 +65,12 @@ func (j *Journal) recover() error {
 	if err := j.begin(next); err != nil {
 		return err
 	}
-	return j.tellFlushed(j.head.done)
+	for s, c := range j.clients {
+		if err := c.Flushed(j.head.done[s]); err != nil {
+			return fmt.Errorf("checkpoint stream %d: %w", s, err)
+		}
+	}
+	return nil
 }
 
 func (j *Journal) startClients() error {
@@ -112,19 +116,14 @@ func (j *Journal) replay(h *header) (uint64, error) {
 
 // settleClients flushes what was replayed.
 func (j *Journal) settleClients() error {
-	lsns := maps.Clone(j.head.done)
 	for s, c := range j.clients {
 		lsn, err := c.Checkpoint()
 		if err != nil {
 			return fmt.Errorf("checkpoint stream %d: %w", s, err)
 		}
-		lsns[s] = lsn
+		j.head.done[s] = lsn
 	}
-	if err := j.syncAll(); err != nil {
-		return err
-	}
-	j.head.done = lsns
-	return nil
+	return j.syncAll()
 }
 
 // begin starts a new epoch at the first ring boundary from pos on.

@@ -161,3 +161,21 @@ func (j *Journal) Close() error {
 	}
 	return err
 }
+
+// Abandon closes the journal's files without a checkpoint and without
+// flushing, as the end of the process would. It is for tests of what happens
+// next; Run must have ended.
+func (j *Journal) Abandon() error {
+	j.mu.Lock()
+	j.state = stateClosed
+	if j.err == nil {
+		j.err = ErrClosed
+	}
+	inflight := j.inflight
+	j.room.Broadcast()
+	j.mu.Unlock()
+	if inflight != nil {
+		<-inflight.done
+	}
+	return j.releaseFiles()
+}

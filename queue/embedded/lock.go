@@ -1,0 +1,121 @@
+package embedded
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"herald/journal"
+	"herald/queue"
+)
+
+// locker gives out leases within the process. Fences come from one counter
+// for all locks, which is journaled, so that they grow across restarts.
+type locker struct {
+	d *Driver
+
+	mu   sync.Mutex // guards what follows
+	held map[string]*lease
+	last map[string]uint64 // newest fence of each lock
+}
+
+// lease is the state of a lock and the handle of its holder.
+type lease struct {
+	l       *locker
+	name    string
+	owner   string
+	fence   uint64
+	ttl     time.Duration
+	expires time.Time // guarded by l.mu
+}
+
+var (
+	_ queue.Locker = (*locker)(nil)
+	_ queue.Lease  = (*lease)(nil)
+)
+
+func newLocker(d *Driver) *locker {
+	return &locker{d: d, held: make(map[string]*lease), last: make(map[string]uint64)}
+}
+
+// Acquire takes a lock. A new fence is durable when it returns.
+func (l *locker) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (queue.Lease, error) {
+	for fence := uint64(0); ; {
+		if h, err := l.take(name, owner, ttl, fence); h != nil || err != nil {
+			return h, err
+		}
+		var err error
+		if fence, err = l.d.nextFence(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// take answers ErrLocked, or the lease that the owner holds or gets now with
+// the fence. It answers neither when the lock is free but the fence is not
+// newer than those before.
+func (l *locker) take(name, owner string, ttl time.Duration, fence uint64) (queue.Lease, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.d.opts.Now()
+	if h := l.held[name]; h != nil && now.Before(h.expires) {
+		if h.owner != owner {
+			return nil, queue.ErrLocked
+		}
+		h.ttl, h.expires = ttl, now.Add(ttl)
+		return h, nil
+	}
+	if fence <= l.last[name] {
+		return nil, nil
+	}
+	h := &lease{l: l, name: name, owner: owner, fence: fence, ttl: ttl, expires: now.Add(ttl)}
+	l.held[name], l.last[name] = h, fence
+	return h, nil
+}
+
+// nextFence counts fences, durably.
+func (d *Driver) nextFence() (uint64, error) {
+	var fence uint64
+	err := d.change(func() (journal.LSN, error) {
+		fence = d.fence + 1
+		lsn, err := d.j.TryAppend(journal.StreamQueue, putNumbers([]byte{opFence}, 0, fence))
+		if err == nil {
+			d.fence, d.lsn = fence, lsn
+		}
+		return lsn, err
+	})
+	return fence, err
+}
+
+// Fence returns the fencing number.
+func (h *lease) Fence() uint64 { return h.fence }
+
+// Renew extends the lease; one that has expired is lost.
+func (h *lease) Renew(ctx context.Context) error {
+	h.l.mu.Lock()
+	defer h.l.mu.Unlock()
+	now := h.l.d.opts.Now()
+	if h.l.held[h.name] != h || !now.Before(h.expires) {
+		return queue.ErrLeaseLost
+	}
+	h.expires = now.Add(h.ttl)
+	return nil
+}
+
+// Release gives the lock back.
+func (h *lease) Release(ctx context.Context) error {
+	h.l.mu.Lock()
+	defer h.l.mu.Unlock()
+	if h.l.held[h.name] == h {
+		delete(h.l.held, h.name)
+		h.expires = h.l.d.opts.Now()
+	}
+	return nil
+}
+
+// Expires tells when the lease ends.
+func (h *lease) Expires() time.Time {
+	h.l.mu.Lock()
+	defer h.l.mu.Unlock()
+	return h.expires
+}

@@ -1,0 +1,237 @@
+// Package queuetest is the suite that every queue.Driver passes. Besides what
+// queue promises it has the cases of Ceph's own test of cls_2pc_queue that make
+// sense on the contract, under their names there.
+package queuetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"herald/queue"
+)
+
+// Harness gives the suite a driver over one place, empty at first.
+type Harness interface {
+	// Driver returns the driver that is open now.
+	Driver() queue.Driver
+	// Reopen closes the driver and opens one again on the same place.
+	Reopen(t *testing.T)
+	// Crash drops the driver as the end of its process would, and opens one
+	// again. It answers false, and does nothing, where that is impossible.
+	Crash(t *testing.T) bool
+	// Settle makes durable what was done so far, as a write to the store
+	// after it would. A driver that is durable by itself does nothing.
+	Settle(t *testing.T)
+	// Advance moves the driver's clock, or sleeps.
+	Advance(d time.Duration)
+	// Now is the driver's clock.
+	Now() time.Time
+}
+
+// Run runs the suite. open is called for each test; it cleans up by t.Cleanup.
+func Run(t *testing.T, open func(t *testing.T) Harness) {
+	cases := []struct {
+		name string
+		run  func(t *testing.T, s *suite)
+	}{
+		{"Queues", testQueues}, {"DeletedHandle", testDeletedHandle}, {"Recreate", testRecreate},
+		{"ReopenEmpty", testReopenEmpty}, {"Names", testNames},
+		{"GetCapacity", testGetCapacity}, {"Reserve", testReserve}, {"ReserveError", testReserveError},
+		{"Abort", testAbort}, {"AbortError", testAbortError}, {"Renew", testRenew},
+		{"ManualCleanup", testManualCleanup}, {"ReserveThousands", testReserveThousands},
+		{"Commit", testCommit}, {"CommitError", testCommitError}, {"CommitNothing", testCommitNothing},
+		{"CommitLessThanReserved", testCommitLess}, {"CommitOrder", testCommitOrder}, {"Stats", testStats},
+		{"Binary", testBinary}, {"ListPages", testListPages}, {"ListLarge", testListLarge},
+		{"StableMarkers", testStableMarkers}, {"AckOutOfOrder", testAckOutOfOrder},
+		{"AckAttempts", testAckAttempts}, {"AckUnknown", testAckUnknown}, {"AckFenced", testAckFenced},
+		{"Oldest", testOldest},
+		{"MultiReserve", testMultiReserve}, {"MultiCommit", testMultiCommit}, {"MultiAbort", testMultiAbort},
+		{"ReserveCommit", testReserveCommit}, {"ReserveAbort", testReserveAbort},
+		{"MultiProducer", testMultiProducer}, {"MultiProducerConsumer", testMultiProducerConsumer},
+		{"Wait", testWait}, {"WaitDeleted", testWaitDeleted},
+		{"CrashBetween", testCrashBetween}, {"CrashAfterCommit", testCrashAfterCommit},
+		{"CrashUnderLoad", testCrashUnderLoad},
+		{"CapacityReturns", testCapacityReturns}, {"Memory", testMemory}, {"Model", testModel},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			c.run(t, &suite{T: t, h: open(t), ctx: t.Context()})
+		})
+	}
+}
+
+// suite is one test with its harness, and calls that fail the test.
+type suite struct {
+	*testing.T
+	h   Harness
+	ctx context.Context
+}
+
+// create makes a queue and returns a handle.
+func (s *suite) create(name string, capacity int64) queue.Queue {
+	s.Helper()
+	if err := s.h.Driver().Create(s.ctx, name, capacity); err != nil {
+		s.Fatalf("Create(%s) = %v", name, err)
+	}
+	return s.open(name)
+}
+
+func (s *suite) open(name string) queue.Queue {
+	s.Helper()
+	q, err := s.h.Driver().Open(s.ctx, name)
+	if err != nil {
+		s.Fatalf("Open(%s) = %v", name, err)
+	}
+	return q
+}
+
+func (s *suite) reopen(name string) queue.Queue {
+	s.Helper()
+	s.h.Reopen(s.T)
+	return s.open(name)
+}
+
+func (s *suite) reserve(q queue.Queue, intent string, size int64, entries int) queue.ID {
+	s.Helper()
+	id, err := q.Reserve(s.ctx, []byte(intent), size, entries)
+	if err != nil {
+		s.Fatalf("Reserve(%d, %d) = %v", size, entries, err)
+	}
+	if id == 0 {
+		s.Fatalf("Reserve(%d, %d) = id 0", size, entries)
+	}
+	return id
+}
+
+func (s *suite) commit(q queue.Queue, id queue.ID, data ...string) {
+	s.Helper()
+	if err := q.Commit(s.ctx, id, bytesOf(data)); err != nil {
+		s.Fatalf("Commit(%d, %d entries) = %v", id, len(data), err)
+	}
+}
+
+// put reserves and commits.
+func (s *suite) put(q queue.Queue, data ...string) {
+	s.Helper()
+	size := int64(1)
+	for _, d := range data {
+		size += int64(len(d))
+	}
+	s.commit(q, s.reserve(q, "intent", size, len(data)), data...)
+}
+
+func (s *suite) ack(q queue.Queue, a queue.Ack) {
+	s.Helper()
+	if err := q.Ack(s.ctx, a); err != nil {
+		s.Fatalf("Ack(%+v) = %v", a, err)
+	}
+}
+
+// all lists a queue page by page.
+func (s *suite) all(q queue.Queue) []queue.Entry {
+	s.Helper()
+	return s.after(q, "", 100)
+}
+
+func (s *suite) after(q queue.Queue, m queue.Marker, page int) []queue.Entry {
+	s.Helper()
+	var all []queue.Entry
+	for {
+		entries, more, err := q.List(s.ctx, m, page)
+		if err != nil {
+			s.Fatalf("List(%q, %d) = %v", m, page, err)
+		}
+		if len(entries) > page {
+			s.Fatalf("List(%q, %d) = %d entries", m, page, len(entries))
+		}
+		all = append(all, entries...)
+		if !more {
+			return all
+		}
+		if len(entries) == 0 {
+			s.Fatalf("List(%q, %d) = nothing, but more", m, page)
+		}
+		m = entries[len(entries)-1].Marker
+	}
+}
+
+func (s *suite) stats(q queue.Queue) queue.Stats {
+	s.Helper()
+	st, err := q.Stats(s.ctx)
+	if err != nil {
+		s.Fatalf("Stats() = %v", err)
+	}
+	return st
+}
+
+// wantUse compares a queue's figures.
+func (s *suite) wantUse(q queue.Queue, entries, bytes, reservations, reserved int64) {
+	s.Helper()
+	got := s.stats(q)
+	if got.Entries != entries || got.Bytes != bytes || got.Reservations != reservations || got.Reserved != reserved {
+		s.Errorf("Stats() = %d entries, %d bytes, %d reservations, %d reserved, want %d, %d, %d, %d",
+			got.Entries, got.Bytes, got.Reservations, got.Reserved, entries, bytes, reservations, reserved)
+	}
+}
+
+func (s *suite) reservations(q queue.Queue, before time.Time) []queue.Reservation {
+	s.Helper()
+	r, err := q.Reservations(s.ctx, before, 1<<20)
+	if err != nil {
+		s.Fatalf("Reservations() = %v", err)
+	}
+	return r
+}
+
+// later is after the time stamp of everything so far.
+func (s *suite) later() time.Time { return s.h.Now().Add(time.Hour) }
+
+func (s *suite) wantErr(what string, got, want error) {
+	s.Helper()
+	if !errors.Is(got, want) {
+		s.Errorf("%s = %v, want %v", what, got, want)
+	}
+}
+
+func bytesOf(data []string) [][]byte {
+	b := make([][]byte, len(data))
+	for i, d := range data {
+		b[i] = []byte(d)
+	}
+	return b
+}
+
+func dataOf(entries []queue.Entry) []string {
+	var data []string
+	for _, e := range entries {
+		data = append(data, string(e.Data))
+	}
+	return data
+}
+
+func markersOf(entries []queue.Entry) []queue.Marker {
+	var m []queue.Marker
+	for _, e := range entries {
+		m = append(m, e.Marker)
+	}
+	return m
+}
+
+func numbered(prefix string, n int) []string {
+	v := make([]string, n)
+	for i := range v {
+		v[i] = fmt.Sprintf("%s-%06d", prefix, i)
+	}
+	return v
+}
+
+// scale shrinks a count where time is short or each step slow.
+func scale(n int) int {
+	if testing.Short() || raceEnabled {
+		return n / 20
+	}
+	return n
+}

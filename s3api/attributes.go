@@ -203,7 +203,10 @@ func (r *request) shownVersion(info *store.Info) string {
 }
 
 func versionIn(b *store.BucketInfo, info *store.Info) string {
-	if info.VersionID == "" && b.Versioning != store.Unversioned {
+	switch {
+	case b.Versioning == store.Unversioned:
+		return ""
+	case info.VersionID == "":
 		return store.NullVersion
 	}
 	return info.VersionID

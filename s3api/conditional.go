@@ -86,9 +86,6 @@ func checkRead(c *store.Conditions, info *store.Info) error {
 				e = e.header(http.CanonicalHeaderKey(name), v)
 			}
 		}
-		if info.VersionID != "" {
-			e = e.header(hVersionID, info.VersionID)
-		}
 		return e
 	}
 	if c.IfMatch != "" {

@@ -150,7 +150,7 @@ func (s *Server) commitCopy(ctx context.Context, r *request, src *source, attrs 
 	}
 	defer func() { _ = w.Abort() }() // nothing after a commit
 	opts := store.CommitOptions{Cond: cond, Versioning: r.bucket.Info.Versioning, ETag: info.ETag, Attrs: attrs}
-	data := io.NewSectionReader(src, 0, info.Size)
+	data := io.NewSectionReader(src.Reader, 0, info.Size)
 	if alg == noAlgorithm {
 		if err := copyWhole(w, data); err != nil {
 			return store.Outcome{}, err

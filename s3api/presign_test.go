@@ -1,0 +1,44 @@
+package s3api
+
+import (
+	"context"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+)
+
+// presign returns a URL that alice signed, for any body.
+func (f *fixture) presign(c call) *url.URL {
+	f.t.Helper()
+	req := f.request(call{user: "-", method: c.method, path: c.path})
+	q := req.URL.Query()
+	q.Set("X-Amz-Expires", "60")
+	req.URL.RawQuery = q.Encode()
+	creds := aws.Credentials{AccessKeyID: testAccessKey("alice"), SecretAccessKey: testSecretKey("alice")}
+	req.ContentLength = 0
+	signed, _, err := v4.NewSigner().PresignHTTP(context.Background(), creds, req, "UNSIGNED-PAYLOAD", "s3", "us-east-1", time.Now(),
+		func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	u, err := url.Parse(signed)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return u
+}
+
+func TestPresigned_HeadersInQuery(t *testing.T) {
+	f := newFixture(t, nil)
+	f.bucket("bkt")
+	u := f.presign(call{method: "PUT", path: "/bkt/k?x-amz-storage-class=GLACIER&x-amz-meta-a=b&x-amz-checksum-crc32=x"})
+	f.wantError(400, codeInvalidRequest, call{user: "-", method: "PUT", path: u.RequestURI(), body: "hello"})
+	u = f.presign(call{method: "PUT", path: "/bkt/k?x-amz-storage-class=GLACIER&x-amz-meta-a=b&x-amz-checksum-crc32=NhCmhg%3D%3D"})
+	f.want(200, call{user: "-", method: "PUT", path: u.RequestURI(), body: "hello"})
+	u = f.presign(call{method: "GET", path: "/bkt/k?response-content-type=x%2Fy&x-amz-checksum-mode=ENABLED"})
+	got := f.want(200, call{user: "-", method: "GET", path: u.RequestURI()})
+	wantHeader(t, got, "Content-Type", "x/y", "x-amz-storage-class", "GLACIER", "x-amz-meta-a", "b", "x-amz-checksum-crc32", "NhCmhg==")
+}

@@ -27,7 +27,6 @@ const (
 	CodeMalformedPolicy       = "MalformedPolicyDocument"
 	CodeMalformedTrailer      = "MalformedTrailerError"
 	CodeMissingContentLength  = "MissingContentLength"
-	CodeMissingSecurityHeader = "MissingSecurityHeader"
 	CodeNotImplemented        = "NotImplemented"
 	CodeRequestTimeTooSkewed  = "RequestTimeTooSkewed"
 	CodeSHA256Mismatch        = "XAmzContentSHA256Mismatch"

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"herald/store"
 )
 
@@ -229,7 +231,7 @@ func (f *fsck) keyVersions(key string, ids []string) error {
 		if err != nil {
 			return err
 		}
-		if cur != nil && v.st.ino == cur.st.ino && v.st.dev == cur.st.dev {
+		if v.same(cur) {
 			f.report(FindingVersionTwice, key, id, func() error { return f.b.unlink(v.at) })
 			continue
 		}
@@ -366,7 +368,7 @@ func (f *fsck) indexVersions(ctx context.Context) (err error) {
 		key := string(it.key)
 		if _, err := decodeEntry(it.it.Value()); err != nil {
 			k := slices.Clone(it.it.Key())
-			f.report(FindingIndexCorrupt, key, "version", func() error { return f.x.db.Delete(k, nil) })
+			f.report(FindingIndexCorrupt, key, "version", func() error { return f.x.db.Delete(k, pebble.NoSync) })
 			continue
 		}
 		if seen && key == last {

@@ -60,6 +60,8 @@ type index struct {
 	db  *pebble.DB
 	log *slog.Logger
 
+	damaged atomic.Bool // what the database has cannot be read, or not be written
+
 	mu      sync.RWMutex // guards buckets and nextID
 	buckets map[string]*indexBucket
 	nextID  uint32
@@ -110,7 +112,10 @@ func openIndex(d *Driver) (*index, error) {
 	x := &index{d: d, log: log, buckets: make(map[string]*indexBucket), nextID: 1}
 	x.dirs.init(x)
 	x.scanner.init(x)
-	err := x.openDB(dir)
+	err := x.checkDamage()
+	if err == nil {
+		err = x.openDB(dir)
+	}
 	if err != nil {
 		log.Warn("index begins anew", "dir", dir, "reason", err)
 		if err := os.RemoveAll(dir); err != nil {
@@ -126,6 +131,32 @@ func openIndex(d *Driver) (*index, error) {
 
 // errIndexUnusable: the index is of another format, or cannot be trusted.
 var errIndexUnusable = errors.New("unusable index")
+
+// damage notes that the index cannot be used any more. Listings answer errors
+// until the next start, which begins it anew; nothing else depends on it, so
+// nothing else fails. An error means that the note could not be written.
+func (x *index) damage(cause error) error {
+	if x.damaged.Swap(true) {
+		return nil
+	}
+	x.log.Error("the index is damaged: buckets cannot be listed until the store is opened anew, which rebuilds it", "error", cause)
+	if err := os.WriteFile(x.damageFile(), []byte(cause.Error()+"\n"), 0o600); err != nil {
+		x.damaged.Store(false)
+		return errors.Join(cause, err)
+	}
+	return nil
+}
+
+func (x *index) damageFile() string { return filepath.Join(x.d.root, home, "index", "DAMAGED") }
+
+// checkDamage tells of a damage that an earlier gateway noted.
+func (x *index) checkDamage() error {
+	cause, err := os.ReadFile(x.damageFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, fmt.Errorf("%w: %s", errIndexUnusable, cause))
+}
 
 func (x *index) openDB(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -153,6 +184,9 @@ func (x *index) pebbleOptions() *pebble.Options {
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
 		Logger:                      pebbleLogger{x.log},
 		MemTableStopWritesThreshold: 4,
+		EventListener: &pebble.EventListener{
+			DataCorruption: func(i pebble.DataCorruptionInfo) { _ = x.damage(i.Details) }, // else the reader will tell
+		},
 	}
 	o.EnsureDefaults()
 	return o
@@ -218,11 +252,15 @@ func (x *index) get(key []byte) ([]byte, error) {
 
 // flush makes durable what was applied before it.
 func (x *index) flush() error {
-	if err := x.dirs.save(); err != nil {
-		return fmt.Errorf("index: %w", err)
+	if x.damaged.Load() {
+		return nil
 	}
-	if err := x.db.Flush(); err != nil {
-		return fmt.Errorf("index: flush: %w", err)
+	err := errors.Join(x.dirs.save(), x.db.Flush())
+	if err != nil {
+		err = x.damage(err)
+	}
+	if err != nil {
+		return fmt.Errorf("flush index: %w", err)
 	}
 	return nil
 }
@@ -230,7 +268,11 @@ func (x *index) flush() error {
 // close flushes.
 func (x *index) close() error {
 	err := x.setMeta(metaOpen, "")
-	return errors.Join(err, x.flush(), x.db.Close())
+	err = errors.Join(err, x.flush(), x.db.Close())
+	if x.damaged.Load() {
+		return nil // as was said
+	}
+	return err
 }
 
 // loadBuckets reads the buckets' ids.
@@ -372,21 +414,34 @@ func (b *indexBatch) removeVersion(bucket, key, versionID string, seq uint64) {
 // apply applies a batch, as one: first the removals of versions, then the
 // rest. The caller holds the guards of its keys.
 func (x *index) apply(b *indexBatch) error {
+	if x.damaged.Load() {
+		return nil
+	}
+	err := x.commit(b)
+	if err != nil {
+		err = x.damage(err)
+	}
+	if err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	return nil
+}
+
+func (x *index) commit(b *indexBatch) error {
 	batch := x.db.NewBatch()
 	defer func() { _ = batch.Close() }() // committed, or not to be
 	for _, removals := range [...]bool{true, false} {
 		for i := range b.ops {
-			if op := &b.ops[i]; op.removal() == removals {
-				if err := x.applyOp(batch, op); err != nil {
-					return fmt.Errorf("index: %w", err)
-				}
+			op := &b.ops[i]
+			if op.removal() != removals {
+				continue
+			}
+			if err := x.applyOp(batch, op); err != nil {
+				return err
 			}
 		}
 	}
-	if err := batch.Commit(pebble.NoSync); err != nil {
-		return fmt.Errorf("index: %w", err)
-	}
-	return nil
+	return batch.Commit(pebble.NoSync)
 }
 
 func (op *indexOp) removal() bool { return op.space == spaceVersions && op.info == nil }

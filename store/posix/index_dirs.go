@@ -33,7 +33,8 @@ const maxDirs = 1 << 16
 // All known directories are in spaceDir; their latest stamps may be in memory
 // only, until save.
 type dirStamps struct {
-	x *index
+	x        *index
+	interval time.Duration // checkInterval, but for tests
 
 	mu sync.Mutex // guards m
 	m  map[dirKey]dirState
@@ -52,7 +53,7 @@ type dirState struct {
 }
 
 func (s *dirStamps) init(x *index) {
-	s.x = x
+	s.x, s.interval = x, checkInterval
 	s.m = make(map[dirKey]dirState)
 }
 
@@ -185,7 +186,7 @@ func (s *dirStamps) due(k dirKey, now time.Time) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if known && now.Sub(st.checked) < checkInterval && now.After(st.checked) {
+	if since := now.Sub(st.checked); known && since >= 0 && since < s.interval {
 		return false, nil
 	}
 	if known {

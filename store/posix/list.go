@@ -24,13 +24,16 @@ func (b *bucket) List(ctx context.Context, opts store.ListOptions) (*store.Page,
 		return nil, err
 	}
 	defer b.leave()
+	if opts.Max <= 0 {
+		return &store.Page{}, nil
+	}
 	x := b.d.index
+	if x.damaged.Load() {
+		return nil, fmt.Errorf("list %s: %w", b.name, errIndexUnusable)
+	}
 	ib, err := x.bucket(b.name)
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", b.name, err)
-	}
-	if opts.Max <= 0 {
-		return &store.Page{}, nil
 	}
 	if err := x.scanner.complete(ctx, b, ib); err != nil {
 		return nil, fmt.Errorf("list %s: %w", b.name, err)

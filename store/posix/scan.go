@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -33,6 +34,7 @@ type scanner struct {
 	x *index
 	// fineStamps: each change gives another stamp, however soon.
 	fineStamps bool
+	reads      atomic.Int64 // directories read
 }
 
 func (s *scanner) init(x *index) {

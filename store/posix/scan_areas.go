@@ -125,13 +125,18 @@ func (s *scanner) compareVersions(b *bucket, ib *indexBucket, key string, correc
 }
 
 // versionEntries describes the files that a key has among the versions, by
-// version id.
+// version id, but for another name of the current object's file.
 func (b *bucket) versionEntries(key string) (map[string]*store.Info, error) {
 	base, rel := b.base(areaVersions, escape(key))
 	ids, err := names(base, rel)
 	if err != nil && !absent(err) {
 		return nil, fmt.Errorf("read directory %s: %w", rel, err)
 	}
+	cur, err := b.file(key)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	cur.close()
 	infos := make(map[string]*store.Info, len(ids))
 	for _, id := range ids {
 		if id != store.NullVersion && !isHex(id, 16) {
@@ -143,6 +148,9 @@ func (b *bucket) versionEntries(key string) (map[string]*store.Info, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		if f.same(cur) {
+			continue
 		}
 		info := f.info(key, false)
 		info.VersionID = id
@@ -178,4 +186,9 @@ func (x *index) versionEntries(ib *indexBucket, key string) (map[string]*version
 		entries[e.versionID] = &versionEntry{seq, bytes.Clone(it.Value())}
 	}
 	return entries, errors.Join(it.Error(), it.Close())
+}
+
+// same tells whether two versions are one file.
+func (f *found) same(other *found) bool {
+	return other != nil && f.st.ino == other.st.ino && f.st.dev == other.st.dev
 }

@@ -90,6 +90,7 @@ func (s *scanner) readDir(ctx context.Context, b *bucket, ib *indexBucket, path 
 			err = errors.Join(err, s.x.dirs.set(k, 0))
 		}
 	}()
+	s.reads.Add(1)
 	files, dirs, err := b.readDirectory(dirName(path))
 	if err != nil {
 		return fmt.Errorf("read directory %s/%s: %w", b.name, path, err)

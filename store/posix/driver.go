@@ -102,7 +102,7 @@ func Open(root string, j *journal.Journal, opts Options) (*Driver, error) {
 	d := &Driver{
 		journal: j, opts: opts, log: opts.Logger,
 		rootFD: -1, homeFD: -1, stagingFD: -1,
-		guards: newGuards(), dirs: newDirs(), flight: newFlight(j, opts.Relaxed),
+		guards: newGuards(), dirs: newDirs(), flight: newFlight(j),
 		buckets: make(map[string]*bucket),
 	}
 	if d.log == nil {

@@ -10,8 +10,7 @@ import (
 // flight knows the journal records that were appended and not yet applied, so
 // that a checkpoint can tell how far the tree is.
 type flight struct {
-	j       *journal.Journal
-	relaxed bool
+	j *journal.Journal
 
 	mu   sync.Mutex // guards open, and keeps appending and opening a ticket together
 	open map[*ticket]struct{}
@@ -20,8 +19,8 @@ type flight struct {
 // ticket is one record in flight.
 type ticket struct{ lsn journal.LSN }
 
-func newFlight(j *journal.Journal, relaxed bool) *flight {
-	return &flight{j: j, relaxed: relaxed, open: make(map[*ticket]struct{})}
+func newFlight(j *journal.Journal) *flight {
+	return &flight{j: j, open: make(map[*ticket]struct{})}
 }
 
 // append writes a record (its parts one after the other) to the journal. The
@@ -54,13 +53,10 @@ func (f *flight) append(parts ...[]byte) (*ticket, error) {
 	}
 }
 
-// wait returns when the record is durable; in relaxed mode at once.
-func (f *flight) wait(t *ticket) error {
-	if f.relaxed {
-		return nil
-	}
-	return f.j.Wait(t.lsn)
-}
+// wait returns when the record is durable. In relaxed mode, for which the
+// journal is opened with NoSync, it is then in the journal's file, so that it
+// survives the process.
+func (f *flight) wait(t *ticket) error { return f.j.Wait(t.lsn) }
 
 // done tells that a record was applied.
 func (f *flight) done(t *ticket) {

@@ -33,6 +33,9 @@ func newName() string { return store.NewOpID().String() }
 func (d *Driver) newTemp(dirFD int) (*temp, error) {
 	if d.anonymous {
 		fd, err := openTemp(dirFD)
+		if err != nil && dirFD != d.stagingFD {
+			fd, err = openTemp(d.stagingFD) // in a removed directory ext4 answers EPERM
+		}
 		if err != nil {
 			return nil, err
 		}

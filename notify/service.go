@@ -56,7 +56,7 @@ type Options struct {
 	// Inflight is the number of parallel pushes per topic. Default 128.
 	Inflight int
 	// Window is the number of entries per shard that are held in memory.
-	// Default 2048.
+	// Default 1024.
 	Window int
 	// MaxBackoff is the longest pause between attempts, unless the topic's
 	// retry_sleep_duration says another. Default 10 s.
@@ -89,7 +89,7 @@ func (o Options) withDefaults() Options {
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 5*time.Second)
 	o.PushTimeout = cmp.Or(o.PushTimeout, 10*time.Second)
 	o.Inflight = cmp.Or(max(o.Inflight, 0), 128)
-	o.Window = cmp.Or(max(o.Window, 0), 2048)
+	o.Window = cmp.Or(max(o.Window, 0), 1024)
 	o.MaxBackoff = cmp.Or(o.MaxBackoff, 10*time.Second)
 	o.DrainTimeout = cmp.Or(o.DrainTimeout, 3*time.Second)
 	return o
@@ -113,6 +113,7 @@ type Service struct {
 	hub       hub
 	dead      deadLetters
 	kick      chan struct{} // holds a token when topics changed
+	open      func(Endpoint) (Pusher, error)
 
 	recovery  sync.Mutex // held during the first resolution
 	recovered recoveredFlag
@@ -126,7 +127,7 @@ func New(cfg Config) (*Service, error) {
 	s := &Service{
 		cfg: cfg, opt: cfg.Options.withDefaults(), region: cmp.Or(cfg.Region, "default"),
 		owner: rand.Text(), log: cfg.Logger, metrics: newMetrics(), guard: newKeyGuard(),
-		kick: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), open: openPusher,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

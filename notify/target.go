@@ -55,7 +55,7 @@ func (t *targets) of(topic *Topic) *target {
 		s: t.s, label: topicLabel(topic), url: topic.Dest.PushEndpoint, args: topic.Dest.Args,
 		changed: make(chan struct{}),
 	}
-	next.pusher, next.err = openPusher(t.s.endpoint(topic))
+	next.pusher, next.err = t.s.open(t.s.endpoint(topic))
 	if t.by == nil {
 		t.by = make(map[string]*target)
 	}

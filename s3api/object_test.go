@@ -31,7 +31,7 @@ func etagOf(data string) string {
 }
 
 // wantHeader checks headers of an answer; "" means that it must not be there.
-func wantHeader(t *testing.T, a answer, pairs ...string) {
+func wantHeader(t testing.TB, a answer, pairs ...string) {
 	t.Helper()
 	for i := 0; i < len(pairs); i += 2 {
 		if got := a.header.Get(pairs[i]); got != pairs[i+1] {

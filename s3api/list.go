@@ -46,6 +46,17 @@ func (l *listRequest) key(s string) string {
 	return s
 }
 
+// plainPrefix is the prefix as version 1 repeats it: RGW does not encode it
+// there, and boto3 does not decode it. What XML cannot hold is encoded still.
+func (l *listRequest) plainPrefix() string {
+	for i := range len(l.prefix) {
+		if c := l.prefix[i]; c < ' ' && c != '\t' && c != '\n' && c != '\r' {
+			return l.key(l.prefix)
+		}
+	}
+	return l.prefix
+}
+
 func (l *listRequest) options(marker string) store.ListOptions {
 	return store.ListOptions{Prefix: l.prefix, Delimiter: l.delimiter, Marker: marker, Max: l.maxKeys}
 }
@@ -62,7 +73,7 @@ func (s *Server) listObjects(ctx context.Context, r *request) (*response, error)
 		return nil, err
 	}
 	w := s.newListWriter(ctx, r, "ListBucketResult", l)
-	w.elem("Prefix", l.key(l.prefix))
+	w.elem("Prefix", l.plainPrefix())
 	w.elem("Marker", l.key(marker))
 	if page.Truncated && l.delimiter != "" {
 		w.elem("NextMarker", l.key(page.NextMarker))

@@ -2,6 +2,7 @@ package s3api
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -116,8 +117,10 @@ func parseTaggingDocument(doc *node, limit int) (tagSet, error) {
 	return set, set.check(limit)
 }
 
-// taggingDocument writes a Tagging document.
+// taggingDocument writes a Tagging document, with the tags in order of their
+// keys as S3 shows them.
 func taggingDocument(set tagSet) *xmlWriter {
+	slices.SortFunc(set, func(a, b tag) int { return strings.Compare(a.key, b.key) })
 	x := newXML("Tagging", nsS3)
 	x.open("TagSet")
 	for _, t := range set {

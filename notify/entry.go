@@ -42,6 +42,14 @@ func (e *encoder) str(s string) {
 
 func (e *encoder) num(n uint64) { e.b = binary.AppendUvarint(e.b, n) }
 
+func (e *encoder) flag(v bool) {
+	n := uint64(0)
+	if v {
+		n = 1
+	}
+	e.num(n)
+}
+
 // decoder reads what encoder wrote; after the first error everything is zero.
 type decoder struct {
 	b   []byte
@@ -160,6 +168,7 @@ func (in *intent) encode() []byte {
 	e.b = append(e.b, intentV1)
 	e.b = append(e.b, in.op[:]...)
 	e.num(uint64(in.typ))
+	e.flag(in.versioned)
 	for _, s := range [...]string{in.bucket, in.tenant, in.owner, in.id, in.key, in.versionID, in.principal, in.requestID, in.hostID, in.arn} {
 		e.str(s)
 	}
@@ -218,6 +227,7 @@ func decodeIntent(b []byte) (*intent, error) {
 	in.op = store.OpID(b[1:])
 	d := decoder{b: b[1+len(in.op):]}
 	in.typ = EventType(d.num())
+	in.versioned = d.num() != 0
 	for _, p := range [...]*string{&in.bucket, &in.tenant, &in.owner, &in.facts.id, &in.key, &in.versionID, &in.principal, &in.requestID, &in.hostID, &in.arn} {
 		*p = d.str()
 	}

@@ -26,6 +26,8 @@ type facts struct {
 	principal string
 	requestID string
 	hostID    string
+	// versioned: the bucket is, or was; else records show no version.
+	versioned bool
 }
 
 func (f *facts) storeName() string { return store.StoreName(f.tenant, f.bucket) }
@@ -75,6 +77,9 @@ func appendRecord(b []byte, f *facts, region, rule, opaque string, out *store.Ou
 	version := obj.VersionID
 	if out.Info != nil { // of the marker, not of what it hides
 		version = out.Info.VersionID
+	}
+	if !f.versioned && version == store.NullVersion {
+		version = ""
 	}
 	b = append(b, `{"eventVersion":"2.2","eventSource":"ceph:s3","awsRegion":`...)
 	b = appendString(b, region)

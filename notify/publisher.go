@@ -73,6 +73,7 @@ func (p *Publisher) Reserve(ctx context.Context, c Change) (*Pending, error) {
 	pending.facts = facts{
 		typ: c.Type, bucket: c.Bucket.Name, tenant: c.Bucket.Tenant, owner: c.Bucket.Owner, id: c.Bucket.ID,
 		key: c.Key, versionID: c.VersionID, principal: c.Principal, requestID: c.RequestID, hostID: c.HostID,
+		versioned: c.Bucket.Versioning != store.Unversioned,
 	}
 	if c.HostID == "" {
 		pending.facts.hostID = s.cfg.HostID

@@ -293,7 +293,7 @@ func TestRecord_Subject(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := goldenFacts()
-			f.typ, f.versionID = c.typ, c.versionID
+			f.typ, f.versionID, f.versioned = c.typ, c.versionID, true
 			c.out.Seq = uint64(time.Now().UnixNano())
 			var r Record
 			if err := json.Unmarshal(appendRecord(nil, f, "default", "n", "", &c.out), &r); err != nil {

@@ -94,12 +94,7 @@ func tryStart(dir string, opts Options, clients ...*model) (*Journal, error) {
 }
 
 // crash drops a journal as SIGKILL would.
-func crash(j *Journal) {
-	j.mu.Lock()
-	j.state = stateClosed
-	j.mu.Unlock()
-	_ = j.releaseFiles() // the kernel would
-}
+func crash(j *Journal) { _ = j.Abandon() }
 
 // run runs Run until the function it returns is called.
 func run(t testing.TB, j *Journal) (stop func() error) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,13 @@ func (v *victim) bury(t *testing.T) {
 	if v.d != nil {
 		_ = v.d.index.db.Close()
 		_ = v.d.lock.Close()
+		for _, b := range v.d.buckets {
+			closeFD(b.fd)
+		}
+		v.d.dirs.dropBucket(nil)
+		for _, fd := range []int{v.d.rootFD, v.d.homeFD, v.d.stagingFD} {
+			closeFD(fd)
+		}
 	}
 	if err := os.Remove(filepath.Join(v.journalDir(), "lock")); err != nil {
 		t.Fatal(err)
@@ -318,7 +326,7 @@ func TestCrash(t *testing.T) {
 }
 
 func testCrash(t *testing.T, opts Options, versioned bool) {
-	rounds := 60
+	rounds := crashRounds()
 	if testing.Short() {
 		rounds = 15
 	}
@@ -438,4 +446,13 @@ func (v *victim) verify(t *testing.T, s crashState, pending *change, point strin
 		return s
 	}
 	return next
+}
+
+// crashRounds is the number of kills per configuration; HERALD_CRASH_ROUNDS
+// changes it.
+func crashRounds() int {
+	if n, err := strconv.Atoi(os.Getenv("HERALD_CRASH_ROUNDS")); err == nil {
+		return n
+	}
+	return 60
 }

@@ -43,12 +43,17 @@ func (f *Fixture) mixedLoad(v store.Versioning) {
 			return
 		}
 		f.Crash()
-		all := Model{}
-		for _, m := range models {
-			maps.Copy(all, m)
-		}
-		f.Compare(all)
+		f.Compare(joined(models))
 	}
+}
+
+// joined is one model of many that share no key.
+func joined(models []Model) Model {
+	all := Model{}
+	for _, m := range models {
+		maps.Copy(all, m)
+	}
+	return all
 }
 
 // client is one of many that change a bucket at the same time.

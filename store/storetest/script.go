@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"herald/store"
 )
@@ -241,4 +242,17 @@ func pattern(seed, n int) string {
 		}
 	}
 	return sb.String()[:n]
+}
+
+// Parallel runs f in n goroutines, and ends the test if one of them failed.
+func (f *Fixture) Parallel(n int, do func(worker int)) {
+	f.Helper()
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { do(i) })
+	}
+	wg.Wait()
+	if f.Failed() {
+		f.FailNow()
+	}
 }

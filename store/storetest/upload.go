@@ -13,8 +13,8 @@ import (
 func uploadCases() []testCase {
 	return append([]testCase{
 		{"Life", uploadLife},
-		{"Life_LargeParts", func(f *Fixture) { f.uploadShapes(5<<20, 2<<20+1) }},
-		{"Shapes", func(f *Fixture) { f.uploadShapes(64<<10, 1000) }},
+		{"Life_LargeParts", func(f *Fixture) { f.uploadShapes(1<<20, 300_001) }},
+		{"Shapes", func(f *Fixture) { f.uploadShapes(100_000, 1000) }},
 		{"Part_Replaced", uploadReplace},
 		{"Part_Aborted", uploadPartAbort},
 		{"Part_Copied", uploadPartCopy},

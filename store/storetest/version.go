@@ -175,19 +175,23 @@ const versionOps = "PpDdcn" // put and delete (Enabled, then Suspended), remove 
 // versionTransitions runs every sequence of four changes (after an object from
 // before versioning) and compares with the model after each.
 func versionTransitions(f *Fixture) {
-	m := Model{}
-	for n := range 6 * 6 * 6 * 6 {
-		script := versionScript(n, 4)
-		key := "t/" + script
-		f.Put(key, "null", With(store.Unversioned))
-		m.Put(key, "null", "", store.Unversioned)
-		for i := range len(script) {
-			f.versionStep(m, key, script[i], fmt.Sprintf("%s %d", script, i))
-			f.compareKey(m, key)
+	const workers, all = 16, 6 * 6 * 6 * 6
+	models := make([]Model, workers)
+	f.Parallel(workers, func(w int) {
+		models[w] = Model{}
+		for n := w; n < all; n += workers {
+			script := versionScript(n, 4)
+			key := "t/" + script
+			f.Put(key, "null", With(store.Unversioned))
+			models[w].Put(key, "null", "", store.Unversioned)
+			for i := range len(script) {
+				f.versionStep(models[w], key, script[i], fmt.Sprintf("%s %d", script, i))
+				f.compareKey(models[w], key)
+			}
 		}
-	}
+	})
 	f.Crash()
-	f.Compare(m)
+	f.Compare(joined(models))
 }
 
 // versionTransitionsReopened crashes between the changes of many sequences.

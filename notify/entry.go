@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"time"
 
 	"herald/store"
@@ -79,10 +80,13 @@ func (d *decoder) bytes() []byte {
 
 func (d *decoder) str() string { return string(d.bytes()) }
 
+// entryStart is the version and the checksum of all that follows.
+const entryStart = 1 + 4
+
 // appendEntryHead appends all of an entry but its record, which follows as the
-// rest of the bytes.
+// rest of the bytes; sealEntry then ends it.
 func appendEntryHead(b []byte, order string, t *Topic, created time.Time) []byte {
-	e := encoder{append(b, entryV1)}
+	e := encoder{append(b, entryV1, 0, 0, 0, 0)}
 	e.num(uint64(created.UnixNano()))
 	e.str(order)
 	e.str(t.ARN)
@@ -94,12 +98,21 @@ func appendEntryHead(b []byte, order string, t *Topic, created time.Time) []byte
 	return e.b
 }
 
+// sealEntry puts the checksum in its place.
+func sealEntry(b []byte) []byte {
+	binary.LittleEndian.PutUint32(b[1:], crc32.Checksum(b[entryStart:], castagnoli))
+	return b
+}
+
+// castagnoli is never written.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
 // decodeEntry reads an entry; its record shares memory with b.
 func decodeEntry(b []byte) (entry, error) {
-	if len(b) == 0 || b[0] != entryV1 {
+	if len(b) < entryStart || b[0] != entryV1 || binary.LittleEndian.Uint32(b[1:]) != crc32.Checksum(b[entryStart:], castagnoli) {
 		return entry{}, fmt.Errorf("%w: entry", errUndecodable)
 	}
-	d := decoder{b: b[1:]}
+	d := decoder{b: b[entryStart:]}
 	e := entry{
 		created:  time.Unix(0, int64(d.num())),
 		order:    d.str(),
@@ -111,7 +124,7 @@ func decodeEntry(b []byte) (entry, error) {
 		sleep:    Limit(d.num()),
 	}
 	e.record = d.b
-	if d.bad || !json.Valid(e.record) {
+	if d.bad {
 		return entry{}, fmt.Errorf("%w: entry", errUndecodable)
 	}
 	return e, nil
@@ -123,7 +136,7 @@ func (e *entry) renewed(created time.Time) []byte {
 		PushEndpoint: e.endpoint, Args: e.args,
 		TimeToLive: e.ttl, MaxRetries: e.retries, RetrySleep: e.sleep,
 	}}
-	return append(appendEntryHead(nil, e.order, &t, created), e.record...)
+	return sealEntry(append(appendEntryHead(nil, e.order, &t, created), e.record...))
 }
 
 // dump is the entry as `topic dump` shows it, without secrets.
@@ -139,7 +152,7 @@ func (e *entry) dump() json.RawMessage {
 		RetrySleep Limit           `json:"retry_sleep_duration"`
 	}{e.record, RedactEndpoint(e.endpoint), redactArgs(e.args), e.arn, e.created.UTC(), e.ttl, e.retries, e.sleep})
 	if err != nil {
-		return nil // the record was checked when it was decoded
+		return nil // no JSON, though its checksum was right: not written by us
 	}
 	return data
 }
@@ -258,7 +271,8 @@ func (in *intent) entries(region string, t *Topic, out *store.Outcome) [][]byte 
 		}
 		b := make([]byte, 0, 1536)
 		b = appendEntryHead(b, in.orderKey(), t, created)
-		list = append(list, appendRecord(b, &in.facts, region, r.id, t.OpaqueData, out))
+		b = appendRecord(b, &in.facts, region, r.id, t.OpaqueData, out)
+		list = append(list, sealEntry(b))
 	}
 	return list
 }

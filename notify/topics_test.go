@@ -1,0 +1,111 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestListen(t *testing.T) {
+	r := newRig(t, quick())
+	ctx, cancel := context.WithCancel(t.Context())
+	all := r.s.Listen(ctx, ListenRequest{Bucket: "b"})
+	some := r.s.Listen(ctx, ListenRequest{Prefix: "k", Suffix: "2", Events: ObjectRemovedAll})
+	other := r.s.Listen(ctx, ListenRequest{Bucket: "c"})
+	for i := range 3 {
+		r.put(fmt.Sprint("k", i), "e") // no rule needed
+		r.remove(fmt.Sprint("k", i))
+	}
+	if len(all) != 6 || len(some) != 1 || len(other) != 0 {
+		t.Errorf("heard %d, %d, %d, want 6, 1, 0", len(all), len(some), len(other))
+	}
+	if e := <-some; !strings.Contains(string(e.Record), `"key":"k2"`) {
+		t.Errorf("record = %s", e.Record)
+	}
+	cancel()
+	eventually(t, "end", func() bool { return !r.s.hub.live() })
+	if _, ok := <-other; ok {
+		t.Error("the channel is not closed")
+	}
+}
+
+func TestListen_Slow(t *testing.T) {
+	r := newRig(t, quick())
+	c := r.s.Listen(t.Context(), ListenRequest{})
+	for range listenBuffer + 10 {
+		r.put("k", "e")
+	}
+	n := 0
+	var last LiveEvent
+	for e := range c {
+		last = e
+		n++
+	}
+	if n != listenBuffer+1 || !last.Dropped {
+		t.Errorf("%d events, the last %+v", n, last)
+	}
+}
+
+func TestTopics(t *testing.T) {
+	r := newRig(t, quick())
+	for _, n := range []string{"a", "b", "c", "d", "e"} {
+		r.topic(n, deadEndpoint())
+	}
+	other, err := NewTopic("default", "acme", "x", "acme$u", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.s.Topics().Create(r.ctx, other, nil); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for after, more := "", true; more; more = after != "" {
+		page, next, err := r.s.Topics().List(r.ctx, "", after, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, topic := range page {
+			got = append(got, topic.Name)
+		}
+		after = next
+	}
+	if !slices.Equal(got, []string{"a", "b", "c", "d", "e"}) {
+		t.Errorf("List = %v", got)
+	}
+	if page, next, err := r.s.Topics().List(r.ctx, "acme", "", 0); err != nil || len(page) != 1 || next != "" || page[0].Tenant() != "acme" {
+		t.Errorf("List(acme) = %v, %q, %v", page, next, err)
+	}
+	refuse := errors.New("no")
+	if _, err := r.s.Topics().Create(r.ctx, other, func(cur, next *Topic) error {
+		if cur == nil || cur.Owner != "acme$u" {
+			t.Errorf("check got %+v", cur)
+		}
+		return refuse
+	}); !errors.Is(err, refuse) {
+		t.Errorf("Create = %v", err)
+	}
+	if err := r.s.Topics().Delete(r.ctx, "acme", "x"); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"x", "", "sp ace", "a:b", strings.Repeat("n", 300)} {
+		if _, err := r.s.Topics().Get(r.ctx, "acme", name); !errors.Is(err, ErrNoSuchTopic) {
+			t.Errorf("Get(%q) = %v", name, err)
+		}
+		if err := r.s.Topics().Delete(r.ctx, "acme", name); !errors.Is(err, ErrNoSuchTopic) {
+			t.Errorf("Delete(%q) = %v", name, err)
+		}
+	}
+	if _, err := r.s.Topics().SetAttribute(r.ctx, "", "none", AttrOpaqueData, "x", nil); !errors.Is(err, ErrNoSuchTopic) {
+		t.Errorf("SetAttribute = %v", err)
+	}
+	info := fmt.Sprintf(`{"name":"b","id":"1","attrs":{"notification":%q}}`, FormatRules([]Rule{{ID: "i", TopicARN: TopicARN("default", "", "a")}}))
+	if _, err := r.store.Put(r.ctx, "bucket/b", []byte(info), 0); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := r.s.Topics().SubscribedBuckets(r.ctx, TopicARN("default", "", "a")); err != nil || !slices.Equal(got, []string{"b"}) {
+		t.Errorf("SubscribedBuckets = %v, %v", got, err)
+	}
+}

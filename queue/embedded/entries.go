@@ -84,7 +84,7 @@ func (l *entryLog) growTail(n int) {
 
 // spill writes the tail to segments.
 func (l *entryLog) spill() error {
-	var buf []byte
+	buf := make([]byte, 0, l.tailBytes+frameHeader*len(l.tail))
 	for i := 0; i < len(l.tail); {
 		s := l.active()
 		f, err := l.openSegment(s)

@@ -32,6 +32,21 @@ func (c *Conditions) CheckWrite(cur *Info) error {
 		}
 		return nil
 	}
+	return c.compare(cur)
+}
+
+// CheckRemove decides whether a removal may take cur, the version addressed,
+// or hide it: a delete marker counts as an object without an ETag. Where there
+// is nothing (nil) there is nothing to protect: to remove it is no error (RGW).
+// Errors: ErrPreconditionFailed.
+func (c *Conditions) CheckRemove(cur *Info) error {
+	if cur == nil {
+		return nil
+	}
+	return c.compare(cur)
+}
+
+func (c *Conditions) compare(cur *Info) error {
 	switch {
 	case c.IfMatch != "" && !matchETag(c.IfMatch, cur.ETag),
 		c.IfNoneMatch != "" && matchETag(c.IfNoneMatch, cur.ETag),

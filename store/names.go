@@ -34,9 +34,11 @@ func checkedName(tenant, bucket string) (string, error) {
 
 // ValidBucketName tells whether S3's rules allow a bucket name: 3 to 63
 // characters of a-z, 0-9, '-' and '.', beginning and ending with a letter or
-// digit, no two dots in a row, not in the form of an IPv4 address.
+// digit, no two dots in a row nor a dot beside a hyphen (each part is a host
+// name's label), not in the form of an IPv4 address.
 func ValidBucketName(name string) bool {
-	if len(name) < 3 || len(name) > 63 || strings.Contains(name, "..") {
+	if len(name) < 3 || len(name) > 63 || strings.Contains(name, "..") ||
+		strings.Contains(name, ".-") || strings.Contains(name, "-.") {
 		return false
 	}
 	digitsAndDots, dots := true, 0

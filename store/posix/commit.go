@@ -43,7 +43,10 @@ func (b *bucket) commit(key string, body *body, opts *store.CommitOptions, uploa
 	defer g.unlock()
 	p := &pendingPut{b: b, entry: putEntry{bucket: b.name, key: key, upload: upload, staged: body.staged, data: body.data}}
 	defer p.close(b.d)
-	if err := p.begin(opts.Op, &opts.Cond); err != nil {
+	if err := p.begin(opts.Op); err != nil {
+		return store.Outcome{}, err
+	}
+	if err := opts.Cond.CheckWrite(p.prior.object().info(key, true)); err != nil {
 		return store.Outcome{}, err
 	}
 	if check != nil {
@@ -65,15 +68,15 @@ func (b *bucket) commit(key string, body *body, opts *store.CommitOptions, uploa
 	return p.run(body)
 }
 
-// begin finds the current version and checks what must hold.
-func (p *pendingPut) begin(op store.OpID, cond *store.Conditions) (err error) {
+// begin finds the current version.
+func (p *pendingPut) begin(op store.OpID) (err error) {
 	if p.b.d.outcomes.barred(op) {
 		return store.ErrOpBarred
 	}
 	if p.prior, err = p.b.openCurrent(p.entry.key); err != nil {
 		return fmt.Errorf("commit %s/%s: %w", p.b.name, p.entry.key, err)
 	}
-	return cond.CheckWrite(p.prior.object().info(p.entry.key, true))
+	return nil
 }
 
 // newAttr sets p.attr with what does not depend on the content, and decides

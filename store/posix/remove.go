@@ -33,7 +33,10 @@ func (b *bucket) Remove(_ context.Context, key, versionID string, opts store.Rem
 func (b *bucket) mark(key string, opts *store.RemoveOptions) (store.Outcome, error) {
 	p := &pendingPut{b: b, entry: putEntry{bucket: b.name, key: key}}
 	defer p.close(b.d)
-	if err := p.begin(opts.Op, &opts.Cond); err != nil {
+	if err := p.begin(opts.Op); err != nil {
+		return store.Outcome{}, err
+	}
+	if err := opts.Cond.CheckRemove(p.prior.info(key, true)); err != nil {
 		return store.Outcome{}, err
 	}
 	p.newAttr(opts.Versioning, opts.Op).marker = true
@@ -65,7 +68,7 @@ func (b *bucket) removeVersion(key, versionID string, opts *store.RemoveOptions)
 	if err := r.choose(key, versionID); err != nil {
 		return store.Outcome{}, fmt.Errorf("remove %s/%s: %w", b.name, key, err)
 	}
-	if err := opts.Cond.CheckWrite(r.target.object().info(key, r.entry.current)); err != nil {
+	if err := opts.Cond.CheckRemove(r.target.info(key, r.entry.current)); err != nil {
 		return store.Outcome{}, err
 	}
 	after := uint64(0)

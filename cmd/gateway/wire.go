@@ -107,8 +107,10 @@ func (g *gateway) openServices() error {
 		return err
 	}
 	g.s3, err = s3api.New(s3api.Config{
-		Store: g.store, Users: g.users, Verifier: auth.NewVerifier(g.users, auth.VerifierOptions{}),
+		Store: g.store, Users: g.users, Verifier: auth.NewVerifier(g.users, auth.VerifierOptions{Domains: c.Domains}),
 		Notify: g.notify, Region: c.Region, HostID: hostID, Domains: c.Domains,
+		AllowCleartextSecrets: c.CleartextSecrets, RequirePublishPolicy: c.RequirePublishPolicy,
+		RelaxedTopicNames: c.RelaxedTopicNames, TrustForwardedHTTPS: c.TrustForwardedHTTPS,
 		Logger: g.log, Registerer: g.registry,
 	})
 	if err != nil {

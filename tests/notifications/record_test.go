@@ -26,7 +26,7 @@ func TestNotificationHTTP(t *testing.T) {
 			e := newEnv(t)
 			r := newReceiver(t)
 			bucket := e.bucket()
-			e.notify(bucket, "n", e.topic("t", r.URL, attrs...))
+			e.notify(bucket, "n", e.topic("t", r.URL, attrs...), created, removed)
 			names := keys("k", 50)
 			var wg sync.WaitGroup
 			for _, k := range names {
@@ -86,7 +86,7 @@ func TestNotificationParallel(t *testing.T) {
 	e := newEnv(t)
 	r := newReceiver(t)
 	bucket := e.bucket()
-	e.notify(bucket, "n", e.topic("t", r.URL))
+	e.notify(bucket, "n", e.topic("t", r.URL), created, removed)
 	body := strings.Repeat("x", 1<<20)
 	etags := map[string]string{}
 	var mu sync.Mutex
@@ -133,7 +133,7 @@ func TestNotificationCloudEvents(t *testing.T) {
 	e := newEnv(t)
 	r := newReceiver(t)
 	bucket := e.bucket()
-	e.notify(bucket, "n", e.topic("t", r.URL, "cloudevents", "true"))
+	e.notify(bucket, "n", e.topic("t", r.URL, "cloudevents", "true"), created)
 	e.put(bucket, "k ä", "v")
 	ev := r.want(e, 1)[0]
 	for header, want := range map[string]string{
@@ -156,7 +156,7 @@ func TestOpaqueData(t *testing.T) {
 	r := newReceiver(t)
 	bucket := e.bucket()
 	opaque := `http://1.2.3.4:8888 "quoted" <&> ä`
-	e.notify(bucket, "n", e.topic("t", r.URL, "OpaqueData", opaque))
+	e.notify(bucket, "n", e.topic("t", r.URL, "OpaqueData", opaque), created)
 	e.put(bucket, "k", "v")
 	if got := r.want(e, 1)[0].OpaqueData; got != opaque {
 		t.Errorf("opaqueData = %q, want %q", got, opaque)
@@ -375,7 +375,7 @@ func TestNothingChangedNoEvent(t *testing.T) {
 	e := newEnv(t)
 	r := newReceiver(t)
 	bucket := e.bucket()
-	e.notify(bucket, "n", e.topic("t", r.URL))
+	e.notify(bucket, "n", e.topic("t", r.URL), created, removed)
 	e.delete(bucket, "missing")
 	_, err := e.s3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: aws.String("k"), Body: strings.NewReader("x"), IfMatch: aws.String("none")})
 	if err == nil {
@@ -422,7 +422,7 @@ func TestConcurrentPut(t *testing.T) {
 func TestRequestID(t *testing.T) {
 	e := newEnv(t)
 	bucket := e.bucket()
-	e.notify(bucket, "n", e.topic("t", "http://127.0.0.1:9/", "persistent", "true"))
+	e.notify(bucket, "n", e.topic("t", "http://127.0.0.1:9/", "persistent", "true"), created, removed)
 	_, put, _ := e.raw("s3", "PUT", "/"+bucket+"/k", []byte("x"), "")
 	_, del, _ := e.raw("s3", "DELETE", "/"+bucket+"/k", nil, "")
 	var dump []struct {

@@ -250,7 +250,9 @@ func (s *Server) uploadPartCopy(ctx context.Context, r *request) (*response, err
 	x := newXML("CopyPartResult", nsS3)
 	x.time("LastModified", s.now())
 	x.etag(d.etag())
-	x.elem(sum.alg.element(), d.checksum(sum.alg))
+	if sum.chosen {
+		x.elem(sum.alg.element(), d.checksum(sum.alg))
+	}
 	x.end("CopyPartResult")
 	return x.response(), nil
 }

@@ -73,7 +73,7 @@ func parseCompletePart(n *node) (completePart, error) {
 }
 
 func invalidPart(p *completePart) error {
-	return fail(codeInvalidPart, "").with("PartNumber", partNumberText(p.number)).with("ETag", p.etag)
+	return fail(codeInvalidPart, "").with("PartNumber", strconv.Itoa(p.number)).with("ETag", p.etag)
 }
 
 // multipartETag is the ETag of an object of these parts: the MD5 of their
@@ -221,8 +221,8 @@ func checkParts(wanted []completePart, parts []store.Part, sum uploadChecksum) (
 		p := &parts[i]
 		if p.Size < minPartBytes && n < len(wanted)-1 {
 			return nil, fail(codeEntityTooSmall, "").
-				with("ProposedSize", sizeText(p.Size)).with("MinSizeAllowed", sizeText(minPartBytes)).
-				with("PartNumber", partNumberText(p.Number)).with("ETag", p.ETag)
+				with("ProposedSize", strconv.FormatInt(p.Size, 10)).with("MinSizeAllowed", strconv.Itoa(minPartBytes)).
+				with("PartNumber", strconv.Itoa(p.Number)).with("ETag", p.ETag)
 		}
 		value, ok := sum.alg.decode(partChecksum(p, sum.alg))
 		if !ok {

@@ -2,7 +2,6 @@ package s3api
 
 import (
 	"context"
-	"strconv"
 
 	"herald/store"
 )
@@ -128,6 +127,3 @@ func (s *Server) listMultipartUploads(ctx context.Context, r *request) (*respons
 	x.end("ListMultipartUploadsResult")
 	return x.response(), nil
 }
-
-// partNumberText is a part's number in error documents.
-func partNumberText(n int) string { return strconv.Itoa(n) }

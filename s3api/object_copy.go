@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"net/url"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -293,6 +292,3 @@ func writeChecksum(x *xmlWriter, attrs store.Attrs, withType bool) {
 		x.elem("ChecksumType", attrs[store.AttrChecksumType])
 	}
 }
-
-// sizeText is a size in error documents.
-func sizeText(n int64) string { return strconv.FormatInt(n, 10) }

@@ -37,6 +37,8 @@ const (
 	FindingAttrCorrupt FindingKind = "attributes-corrupt"
 	// FindingAttrLost: an object's side file is not there. Not repaired.
 	FindingAttrLost FindingKind = "attributes-lost"
+	// FindingUnreadable: a file or a directory cannot be read. Not repaired.
+	FindingUnreadable FindingKind = "unreadable"
 	// FindingETag: the data do not match the ETag. Not repaired.
 	FindingETag FindingKind = "etag-mismatch"
 	// FindingShadowed: a key's file at the escape place cannot be seen,

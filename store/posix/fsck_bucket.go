@@ -56,7 +56,8 @@ func (f *fsck) natural(ctx context.Context) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("read directory %s: %w", path, err)
+			f.report(FindingUnreadable, "", path+": "+err.Error(), nil)
+			continue
 		}
 		for _, name := range dirs {
 			if len(path)+len(name) < store.MaxKeyLength {
@@ -113,10 +114,11 @@ func (f *fsck) shadowed(key string, l location) bool {
 
 // object looks at a key's current object.
 func (f *fsck) object(key string) error {
-	if err := f.attributes(key); err != nil {
-		return err
-	}
+	f.attributes(key)
 	d, err := f.x.scanner.compareKey(f.b, f.ib, key, f.opts.Repair)
+	if errors.Is(err, errUnreadable) {
+		return nil // as attributes said
+	}
 	if err != nil {
 		return err
 	}
@@ -126,36 +128,39 @@ func (f *fsck) object(key string) error {
 	return nil
 }
 
-func (f *fsck) attributes(key string) error {
+func (f *fsck) attributes(key string) {
 	g := f.d.guards.lock(f.b.name, key)
 	defer g.unlock()
 	file, err := f.b.file(key)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // a link, or a directory by now
+		return // a link, or a directory by now
 	}
 	if err != nil {
-		return fmt.Errorf("look at %q: %w", key, err)
+		f.report(FindingUnreadable, key, err.Error(), nil)
+		return
 	}
 	defer file.close()
 	f.stats.Objects++
 	f.stats.Bytes += file.st.size
-	return f.file(key, file)
+	f.file(key, file)
 }
 
 // file looks at one version's attributes and data.
-func (f *fsck) file(key string, file *found) error {
+func (f *fsck) file(key string, file *found) {
 	if !file.native {
-		return f.foreign(key, file)
+		f.foreign(key, file)
+		return
 	}
 	if !f.opts.Deep || file.attr.marker || !isHex(file.attr.etag, 16) {
-		return nil
+		return
 	}
 	h := md5.New()
 	buf := make([]byte, copyBuffer)
 	for off := int64(0); ; {
 		n, err := readAt(file.fd, buf, off)
 		if err != nil {
-			return fmt.Errorf("read %q: %w", key, err)
+			f.report(FindingUnreadable, key, err.Error(), nil)
+			return
 		}
 		_, _ = h.Write(buf[:n]) // never fails
 		if off += int64(n); n < len(buf) {
@@ -165,12 +170,11 @@ func (f *fsck) file(key string, file *found) error {
 	if sum := hex.EncodeToString(h.Sum(nil)); sum != file.attr.etag {
 		f.report(FindingETag, key, fmt.Sprintf("version %s: ETag %s, MD5 of the data %s", file.attr.versionID, file.attr.etag, sum), nil)
 	}
-	return nil
 }
 
 // foreign tells files of other programs from our own whose attributes were
 // damaged.
-func (f *fsck) foreign(key string, file *found) error {
+func (f *fsck) foreign(key string, file *found) {
 	f.stats.Foreign++
 	_, side, err := f.b.rawAttr(file.fd, &file.st, key)
 	switch {
@@ -179,9 +183,8 @@ func (f *fsck) foreign(key string, file *found) error {
 	case errors.Is(err, errNoAttr) && side:
 		f.report(FindingAttrLost, key, file.at.path(), nil)
 	case err != nil && !errors.Is(err, errNoAttr):
-		return fmt.Errorf("attributes of %q: %w", key, err)
+		f.report(FindingUnreadable, key, "attributes: "+err.Error(), nil)
 	}
-	return nil
 }
 
 // versions goes over the noncurrent versions.
@@ -201,36 +204,33 @@ func (f *fsck) versions(ctx context.Context) error {
 		if !ok {
 			return ctx.Err()
 		}
-		if err := f.keyVersions(key, files); err != nil {
-			return err
-		}
+		f.keyVersions(key, files)
 		return errors.Join(f.compareVersions(key), ctx.Err())
 	})
 }
 
-func (f *fsck) keyVersions(key string, ids []string) error {
+func (f *fsck) keyVersions(key string, ids []string) {
 	g := f.d.guards.lock(f.b.name, key)
 	defer g.unlock()
 	cur, err := f.b.file(key)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("look at %q: %w", key, err)
+		f.report(FindingUnreadable, key, err.Error(), nil)
+		return
 	}
 	cur.close()
 	var newest *found
 	for _, id := range ids {
 		v, err := f.b.versionFile(key, id)
 		if err != nil {
-			return fmt.Errorf("look at %q, version %s: %w", key, id, err)
+			f.report(FindingUnreadable, key, "version "+id+": "+err.Error(), nil)
+			continue
 		}
 		if v == nil {
 			continue
 		}
 		f.stats.Versions++
-		err = f.file(key, v)
+		f.file(key, v)
 		v.close()
-		if err != nil {
-			return err
-		}
 		if v.same(cur) {
 			f.report(FindingVersionTwice, key, id, func() error { return f.b.unlink(v.at) })
 			continue
@@ -242,12 +242,11 @@ func (f *fsck) keyVersions(key string, ids []string) error {
 	if cur == nil && newest != nil && !newest.attr.marker {
 		f.report(FindingNoCurrent, key, newest.attr.versionID, nil)
 	}
-	return nil
 }
 
 func (f *fsck) compareVersions(key string) error {
 	found, err := f.x.scanner.compareVersions(f.b, f.ib, key, f.opts.Repair)
-	if err != nil {
+	if err != nil && !errors.Is(err, errUnreadable) { // of those, keyVersions told
 		return err
 	}
 	for _, id := range slices.Sorted(maps.Keys(found)) {
@@ -270,16 +269,18 @@ func (f *fsck) sides(ctx context.Context) error {
 			}
 			return ctx.Err()
 		}
-		return errors.Join(f.keySides(key, files), ctx.Err())
+		f.keySides(key, files)
+		return ctx.Err()
 	})
 }
 
-func (f *fsck) keySides(key string, tags []string) error {
+func (f *fsck) keySides(key string, tags []string) {
 	g := f.d.guards.lock(f.b.name, key)
 	defer g.unlock()
 	used, err := f.usedTags(key)
 	if err != nil {
-		return err
+		f.report(FindingUnreadable, key, err.Error(), nil)
+		return
 	}
 	for _, name := range tags {
 		tag, err := strconv.ParseInt(name, 16, 64)
@@ -289,7 +290,6 @@ func (f *fsck) keySides(key string, tags []string) error {
 		l := location{areaMeta, escape(key), name}
 		f.report(FindingSideOrphan, key, name, func() error { return f.b.unlink(l) })
 	}
-	return nil
 }
 
 // usedTags are those of the key's versions.
@@ -343,7 +343,7 @@ func (f *fsck) indexCurrent(ctx context.Context) (err error) {
 			continue
 		}
 		d, err := f.x.scanner.compareKey(f.b, f.ib, key, f.opts.Repair)
-		if err != nil {
+		if err != nil && !errors.Is(err, errUnreadable) {
 			return err
 		}
 		if d == extra {
@@ -376,7 +376,7 @@ func (f *fsck) indexVersions(ctx context.Context) (err error) {
 		}
 		last, seen = key, true
 		found, err := f.x.scanner.compareVersions(f.b, f.ib, key, f.opts.Repair)
-		if err != nil {
+		if err != nil && !errors.Is(err, errUnreadable) {
 			return err
 		}
 		for _, id := range slices.Sorted(maps.Keys(found)) {

@@ -101,21 +101,29 @@ const (
 	extra   difference = "index-extra"   // an entry without a file
 )
 
+// errUnreadable: a file or directory cannot be looked at.
+var errUnreadable = errors.New("cannot be read")
+
 // recheck makes the index agree with the key's current object, and tells
-// whether it did not.
+// whether it did not. What cannot be read does not keep anybody from listing
+// the rest: the index stays as it is.
 func (s *scanner) recheck(b *bucket, ib *indexBucket, key string) (changed bool, err error) {
 	d, err := s.compareKey(b, ib, key, true)
+	if errors.Is(err, errUnreadable) {
+		s.x.log.Warn("a file cannot be listed", "bucket", b.name, "key", key, "error", err)
+		return false, nil
+	}
 	return d != same, err
 }
 
 // compareKey compares the index with the key's current object, and with
-// correct makes it agree.
+// correct makes it agree. Errors: errUnreadable.
 func (s *scanner) compareKey(b *bucket, ib *indexBucket, key string, correct bool) (difference, error) {
 	g := s.x.d.guards.lock(b.name, key)
 	defer g.unlock()
 	f, err := b.file(key)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return same, fmt.Errorf("look at %q: %w", key, err)
+		return same, fmt.Errorf("object %q: %w: %w", key, errUnreadable, err)
 	}
 	f.close()
 	k := bucketKey(spaceCurrent, ib.id, key)
@@ -171,6 +179,10 @@ func (s *scanner) complete(ctx context.Context, b *bucket, ib *indexBucket) erro
 	}
 	err = b.walkVersions(ctx, func(key string) error {
 		_, err := s.compareVersions(b, ib, key, true)
+		if errors.Is(err, errUnreadable) {
+			s.x.log.Warn("versions cannot be listed", "bucket", b.name, "key", key, "error", err)
+			return nil
+		}
 		return err
 	})
 	if err != nil {

@@ -84,13 +84,13 @@ func (b *bucket) walkVersions(ctx context.Context, f func(key string) error) err
 
 // compareVersions compares the index with the files that a key has among the
 // versions, and with correct makes it agree. It gives the differences by
-// version id.
+// version id. Errors: errUnreadable.
 func (s *scanner) compareVersions(b *bucket, ib *indexBucket, key string, correct bool) (map[string]difference, error) {
 	g := s.x.d.guards.lock(b.name, key)
 	defer g.unlock()
 	has, err := b.versionEntries(key)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("versions of %q: %w: %w", key, errUnreadable, err)
 	}
 	had, err := s.x.versionEntries(ib, key)
 	if err != nil {

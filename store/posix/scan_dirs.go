@@ -3,7 +3,6 @@ package posix
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -38,11 +37,8 @@ func (s *scanner) checkDir(ctx context.Context, b *bucket, ib *indexBucket, path
 		known, same, err = s.compare(b, k)
 		return err
 	})
-	if absent(err) {
-		return true, s.dropTree(ctx, b, ib, path)
-	}
-	if err != nil || same {
-		return false, err
+	if err == nil && same {
+		return false, nil
 	}
 	return true, s.readDir(ctx, b, ib, path, false)
 }
@@ -71,34 +67,35 @@ func dirName(path string) string {
 // readDir reads a directory and makes the index agree with it; deep: also
 // those below it, else only those that were not known. The caller holds
 // scanMu.
-func (s *scanner) readDir(ctx context.Context, b *bucket, ib *indexBucket, path string, deep bool) (err error) {
-	if err := ctx.Err(); err != nil {
+func (s *scanner) readDir(ctx context.Context, b *bucket, ib *indexBucket, path string, deep bool) error {
+	err := ctx.Err()
+	if err != nil {
 		return err
 	}
 	k := dirKey{ib.id, path}
 	err = b.change(areaNatural, dirName(path), false, func(fd int) error {
 		return s.begin(k, fd)
 	})
-	if absent(err) && path != "" {
+	var files, dirs []string
+	if err == nil {
+		s.reads.Add(1)
+		files, dirs, err = b.readDirectory(dirName(path))
+	}
+	switch {
+	case path != "" && inTheWay(err), absent(err) && path != "": // no directory, or not in the bucket
 		return s.dropTree(ctx, b, ib, path)
+	case err != nil:
+		s.x.log.Warn("a directory cannot be listed", "bucket", b.name, "dir", path, "error", err)
+		return s.x.dirs.set(k, 0) // once more when it is due
+	}
+	err = s.compareFiles(ctx, b, ib, path, files)
+	if err == nil {
+		err = s.compareDirs(ctx, b, ib, path, dirs, deep)
 	}
 	if err != nil {
-		return fmt.Errorf("read directory %s/%s: %w", b.name, path, err)
+		return errors.Join(err, s.x.dirs.set(k, 0))
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.x.dirs.set(k, 0))
-		}
-	}()
-	s.reads.Add(1)
-	files, dirs, err := b.readDirectory(dirName(path))
-	if err != nil {
-		return fmt.Errorf("read directory %s/%s: %w", b.name, path, err)
-	}
-	if err := s.compareFiles(ctx, b, ib, path, files); err != nil {
-		return err
-	}
-	return s.compareDirs(ctx, b, ib, path, dirs, deep)
+	return nil
 }
 
 // begin notes a directory's stamp before it is read; from then on our own
@@ -190,7 +187,8 @@ func (s *scanner) compareDirs(ctx context.Context, b *bucket, ib *indexBucket, p
 	return nil
 }
 
-// knownDirs gives the names of the directories that are known right in one.
+// knownDirs gives the names of the directories right in one that are known
+// themselves (true), or of which only one below is.
 func (s *scanner) knownDirs(ib *indexBucket, path string) (map[string]bool, error) {
 	known := make(map[string]bool)
 	var it spaceIter
@@ -199,7 +197,7 @@ func (s *scanner) knownDirs(ib *indexBucket, path string) (map[string]bool, erro
 	}
 	for it.seek(path + "\x00"); it.valid; {
 		name, _, _ := strings.Cut(string(it.key[len(path):]), "/")
-		known[name] = true
+		known[name] = len(it.key) == len(path)+len(name)+1
 		it.seek(path + name + "0")
 	}
 	return known, errors.Join(it.err(), it.close())

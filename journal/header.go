@@ -13,6 +13,7 @@ import (
 // blocks that are written in turn, so that a torn write leaves the older one.
 type header struct {
 	seq      uint64
+	id       uint64 // of the journal: random, for ever
 	epoch    uint64
 	start    uint64 // position of the first batch that matters
 	segBytes uint64
@@ -28,6 +29,7 @@ func (h *header) encode() []byte {
 	b := make([]byte, 8, blockSize)
 	binary.LittleEndian.PutUint32(b, headerMagic)
 	b = binary.LittleEndian.AppendUint64(b, h.seq)
+	b = binary.LittleEndian.AppendUint64(b, h.id)
 	b = binary.LittleEndian.AppendUint64(b, h.epoch)
 	b = binary.LittleEndian.AppendUint64(b, h.start)
 	b = binary.LittleEndian.AppendUint64(b, h.segBytes)
@@ -57,16 +59,17 @@ func decodeHeader(b []byte) *header {
 	}
 	h := &header{
 		seq:      binary.LittleEndian.Uint64(b[8:]),
-		epoch:    binary.LittleEndian.Uint64(b[16:]),
-		start:    binary.LittleEndian.Uint64(b[24:]),
-		segBytes: binary.LittleEndian.Uint64(b[32:]),
-		segments: binary.LittleEndian.Uint32(b[40:]),
-		clean:    b[44]&1 != 0,
-		relaxed:  b[44]&2 != 0,
+		id:       binary.LittleEndian.Uint64(b[16:]),
+		epoch:    binary.LittleEndian.Uint64(b[24:]),
+		start:    binary.LittleEndian.Uint64(b[32:]),
+		segBytes: binary.LittleEndian.Uint64(b[40:]),
+		segments: binary.LittleEndian.Uint32(b[48:]),
+		clean:    b[52]&1 != 0,
+		relaxed:  b[52]&2 != 0,
 		done:     make(map[Stream]LSN),
 	}
-	p := b[46:]
-	for range int(b[45]) {
+	p := b[54:]
+	for range int(b[53]) {
 		h.done[Stream(p[0])] = LSN(binary.LittleEndian.Uint64(p[1:]))
 		p = p[9:]
 	}

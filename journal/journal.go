@@ -280,6 +280,11 @@ func (j *Journal) Register(s Stream, c Client) error {
 	return nil
 }
 
+// ID is a number that tells this journal from others, the same for ever. It is
+// known when Recover calls the clients. A client that keeps it finds out when
+// its files and the journal do not belong together.
+func (j *Journal) ID() uint64 { return j.head.id }
+
 // Durable returns the LSN up to which everything is durable.
 func (j *Journal) Durable() LSN {
 	j.mu.Lock()

@@ -42,9 +42,10 @@ func (j *Journal) recover() error {
 		return err
 	}
 	next := uint64(0)
-	j.head.done = make(map[Stream]LSN)
 	if h != nil {
 		j.head = *h
+	} else {
+		j.head = header{id: random(), done: make(map[Stream]LSN)}
 	}
 	if err := j.startClients(); err != nil {
 		return err
@@ -126,12 +127,16 @@ func (j *Journal) settleClients() error {
 	return j.syncAll()
 }
 
+func random() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return binary.LittleEndian.Uint64(b[:])
+}
+
 // begin starts a new epoch at the first ring boundary from pos on.
 func (j *Journal) begin(pos uint64) error {
 	j.ring = newRing(j.dir, j.opts.SegmentBytes, j.opts.Segments, !j.opts.NoDirect && !j.opts.NoSync)
-	var random [8]byte
-	_, _ = rand.Read(random[:]) // never fails
-	j.ring.epoch = binary.LittleEndian.Uint64(random[:])
+	j.ring.epoch = random()
 	start := (pos + j.ring.size() - 1) / j.ring.size() * j.ring.size()
 	j.head.epoch, j.head.start, j.head.clean = j.ring.epoch, start, false
 	j.head.relaxed = j.opts.NoSync

@@ -30,7 +30,11 @@ func (j *Journal) Run(ctx context.Context) error {
 		if err := j.Err(); err != nil {
 			return err
 		}
-		if used, pressed := j.fill(); pressed || due && used > 0 {
+		used, pressed := j.fill()
+		if !pressed {
+			progress = time.Now()
+		}
+		if pressed || due && used > 0 {
 			if err := j.Checkpoint(); err != nil {
 				return err
 			}

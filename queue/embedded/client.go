@@ -19,7 +19,7 @@ func (c *client) Start(done journal.LSN) error {
 	d := (*Driver)(c)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	body, err := d.catalog.load(done)
+	body, err := d.catalog.load(d.j.ID(), done)
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (d *Driver) sweep() error {
 }
 
 func (q *Queue) load(done journal.LSN) error {
-	body, err := q.snap.load(done)
+	body, err := q.snap.load(q.d.j.ID(), done)
 	if err != nil {
 		return err
 	}
@@ -205,7 +205,7 @@ func (c *client) Checkpoint() (journal.LSN, error) {
 	d.leaving, d.trash = append(d.leaving, d.trash...), nil
 	d.mu.Unlock()
 	if body != nil {
-		if err := d.catalog.write(stamp, newest, body); err != nil {
+		if err := d.catalog.write(d.j.ID(), stamp, newest, body); err != nil {
 			return 0, err
 		}
 	}
@@ -251,7 +251,7 @@ func (q *Queue) checkpoint(stamp journal.LSN) (journal.LSN, error) {
 	if err != nil {
 		return 0, err
 	}
-	return lsn, q.snap.write(stamp, lsn, body)
+	return lsn, q.snap.write(q.d.j.ID(), stamp, lsn, body)
 }
 
 // Flushed confirms the snapshots, and gives back what they do not need.

@@ -43,6 +43,7 @@ const MaxName = 1024
 var (
 	ErrClosed      = errors.New("queue driver closed")
 	ErrInvalidName = errors.New("invalid queue name")
+	ErrForeign     = errors.New("written with another journal")
 )
 
 // Options for Open. The zero value is valid.

@@ -161,7 +161,7 @@ func TestCrash_UnconfirmedSnapshot(t *testing.T) {
 	}
 	body = q.encode()
 	q.mu.Unlock()
-	if err := q.snap.write(stamp, q.lsn, body); err != nil {
+	if err := q.snap.write(h.j.ID(), stamp, q.lsn, body); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
@@ -187,24 +187,37 @@ func TestDamage(t *testing.T) {
 	if _, _, err := q.List(t.Context(), "", 1); !errors.Is(err, errCorrupt) {
 		t.Errorf("List = %v, want errCorrupt", err)
 	}
-	// Without the confirmed snapshot nothing starts.
+	// With another journal nothing starts, and nothing is swept away.
+	if err := h.tryJournal(filepath.Join(h.dir, "other")); !errors.Is(err, ErrForeign) {
+		t.Errorf("Recover with another journal = %v, want ErrForeign", err)
+	}
+	// Nor without the confirmed snapshot.
+	h.close(t)
 	for slot := range 2 {
-		_ = os.Remove(q.snap.name(slot))
+		_ = os.Rename(q.snap.name(slot), q.snap.name(slot+10))
 	}
-	j, err := journal.Open(filepath.Join(h.dir, "other"), h.jopt)
+	if err := h.tryJournal(filepath.Join(h.dir, "journal")); !errors.Is(err, errCorrupt) {
+		t.Errorf("Recover without a snapshot = %v, want errCorrupt", err)
+	}
+	for slot := range 2 {
+		_ = os.Rename(q.snap.name(slot+10), q.snap.name(slot))
+	}
+	h.open(t)
+	if st, err := h.queue(t, "q").Stats(t.Context()); err != nil || st.Entries != 1 {
+		t.Errorf("Stats = %+v, %v", st, err)
+	}
+}
+
+// tryJournal recovers the harness's queues with the journal in dir.
+func (h *harness) tryJournal(dir string) error {
+	j, err := journal.Open(dir, h.jopt)
+	if err == nil {
+		_, err = Open(filepath.Join(h.dir, "queue"), j, h.opts)
+	}
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	d, err := Open(filepath.Join(h.dir, "queue"), j, h.opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := (*client)(d).Start(h.j.End()); !errors.Is(err, errCorrupt) {
-		t.Errorf("Start = %v, want errCorrupt", err)
-	}
-	if err := h.d.Delete(t.Context(), "q"); err != nil {
-		t.Error(err)
-	}
+	return errors.Join(j.Recover(), j.Abandon())
 }
 
 func damage(t *testing.T, path string, off int64) {
@@ -302,7 +315,7 @@ func FuzzSnapshot(f *testing.F) {
 	q.log.attempts[3] = attempt{1, 2}
 	f.Add(q.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if _, body, err := parseSnapshot(b); err == nil {
+		if _, _, body, err := parseSnapshot(b); err == nil {
 			b = body
 		}
 		q := newQueue(d, 1, "q", 1000)

@@ -270,19 +270,19 @@ func (q *Queue) Ack(ctx context.Context, ack queue.Ack) error {
 }
 
 // Reservations returns the reservations that are older than before.
-func (q *Queue) Reservations(ctx context.Context, before time.Time, max int) ([]queue.Reservation, error) {
+func (q *Queue) Reservations(ctx context.Context, before time.Time, limit int) ([]queue.Reservation, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err := q.usable(); err != nil {
 		return nil, err
 	}
-	limit := int64(math.MaxInt64)
+	line := int64(math.MaxInt64)
 	if before.Before(time.Unix(0, math.MaxInt64)) {
-		limit = before.UnixNano()
+		line = before.UnixNano()
 	}
 	var old []queue.Reservation
 	for id, r := range q.reservations {
-		if r.time < limit {
+		if r.time < line {
 			old = append(old, queue.Reservation{
 				ID: id, Intent: r.intent, Size: r.size, Entries: r.entries, Time: time.Unix(0, r.time),
 			})
@@ -291,7 +291,7 @@ func (q *Queue) Reservations(ctx context.Context, before time.Time, max int) ([]
 	slices.SortFunc(old, func(a, b queue.Reservation) int {
 		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.ID, b.ID))
 	})
-	return old[:min(len(old), max)], nil
+	return old[:min(len(old), max(limit, 0))], nil
 }
 
 // Stats returns the queue's figures.

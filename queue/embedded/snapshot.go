@@ -27,7 +27,7 @@ type snapshotFile struct {
 
 const (
 	snapshotMagic  = 0x31515148 // "HQQ1"
-	snapshotHeader = 20         // magic u32, crc32c u32 of the rest, length u32, stamp u64
+	snapshotHeader = 28         // magic u32, crc32c u32 of the rest, length u32, stamp u64, journal's ID u64
 )
 
 func (s *snapshotFile) name(slot int) string { return fmt.Sprintf("%s.%d", s.path, slot) }
@@ -41,12 +41,13 @@ func (s *snapshotFile) other() int {
 }
 
 // write writes the body to the file that is not the confirmed one.
-func (s *snapshotFile) write(stamp, lsn journal.LSN, body []byte) error {
+func (s *snapshotFile) write(journalID uint64, stamp, lsn journal.LSN, body []byte) error {
 	b := make([]byte, snapshotHeader, snapshotHeader+len(body))
 	b = append(b, body...)
 	binary.LittleEndian.PutUint32(b, snapshotMagic)
 	binary.LittleEndian.PutUint32(b[8:], uint32(len(body)))
 	binary.LittleEndian.PutUint64(b[12:], uint64(stamp))
+	binary.LittleEndian.PutUint64(b[20:], journalID)
 	binary.LittleEndian.PutUint32(b[4:], crc32c(b[8:]))
 	f, err := os.OpenFile(s.name(s.other()), os.O_WRONLY|os.O_CREATE, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -73,8 +74,9 @@ func (s *snapshotFile) flushed() {
 }
 
 // load returns the body of the newest file with a stamp up to done, nil if
-// there is none. Other files are removed.
-func (s *snapshotFile) load(done journal.LSN) ([]byte, error) {
+// there is none. Other files are removed, but not those of another journal.
+// Errors: ErrForeign.
+func (s *snapshotFile) load(journalID uint64, done journal.LSN) ([]byte, error) {
 	var (
 		body  []byte
 		stamp journal.LSN
@@ -87,7 +89,10 @@ func (s *snapshotFile) load(done journal.LSN) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read snapshot: %w", err)
 		}
-		at, p, err := parseSnapshot(b)
+		id, at, p, err := parseSnapshot(b)
+		if err == nil && id != journalID {
+			return nil, fmt.Errorf("%s: %w", s.name(slot), ErrForeign)
+		}
 		if err != nil || at > done {
 			if err := os.Remove(s.name(slot)); err != nil {
 				return nil, fmt.Errorf("read snapshot: %w", err)
@@ -101,19 +106,20 @@ func (s *snapshotFile) load(done journal.LSN) ([]byte, error) {
 	return body, nil
 }
 
-func parseSnapshot(b []byte) (journal.LSN, []byte, error) {
+func parseSnapshot(b []byte) (journalID uint64, stamp journal.LSN, body []byte, err error) {
 	if len(b) < snapshotHeader || binary.LittleEndian.Uint32(b) != snapshotMagic {
-		return 0, nil, errCorrupt
+		return 0, 0, nil, errCorrupt
 	}
 	n := uint64(binary.LittleEndian.Uint32(b[8:]))
 	if n > uint64(len(b)-snapshotHeader) {
-		return 0, nil, errCorrupt
+		return 0, 0, nil, errCorrupt
 	}
 	b = b[:snapshotHeader+n]
 	if crc32c(b[8:]) != binary.LittleEndian.Uint32(b[4:]) {
-		return 0, nil, errCorrupt
+		return 0, 0, nil, errCorrupt
 	}
-	return journal.LSN(binary.LittleEndian.Uint64(b[12:])), b[snapshotHeader:], nil
+	stamp = journal.LSN(binary.LittleEndian.Uint64(b[12:]))
+	return binary.LittleEndian.Uint64(b[20:]), stamp, b[snapshotHeader:], nil
 }
 
 // encode returns the queue's state; the tail is empty. q.mu is held.

@@ -372,7 +372,9 @@ func (s *Service) pushNow(ctx context.Context, push *syncPush, out *store.Outcom
 	if len(events) == 0 {
 		return
 	}
-	for _, r := range s.targets.of(push.topic).push(ctx, events) {
+	target := s.targets.of(push.topic)
+	for _, r := range target.push(ctx, events) {
+		target.report(r, s.opt.MaxBackoff) // for its health; the next is sent all the same
 		if r.Status != Acked {
 			s.log.Warn("synchronous push failed", "topic", push.topic.ARN, "bucket", push.in.bucket, "key", push.in.key, "err", r.Err)
 		}

@@ -151,8 +151,7 @@ func (t *target) wake() <-chan struct{} {
 // report tells how a push went. limit is the longest pause.
 func (t *target) report(r Result, limit time.Duration) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	wasBroken := t.failures >= breakAfter
+	before := t.failures
 	t.probing = false
 	if r.Status == Retry {
 		t.failures++
@@ -163,9 +162,17 @@ func (t *target) report(r Result, limit time.Duration) {
 	} else {
 		t.failures, t.lastErr = 0, nil
 	}
-	if wasBroken {
+	after := t.failures
+	if before >= breakAfter {
 		close(t.changed)
 		t.changed = make(chan struct{})
+	}
+	t.mu.Unlock()
+	switch {
+	case after == breakAfter:
+		t.s.log.Warn("endpoint fails", "topic", t.label, "failures", after, "err", r.Err)
+	case before >= breakAfter && after == 0:
+		t.s.log.Info("endpoint is well again", "topic", t.label, "failures", before)
 	}
 }
 

@@ -293,6 +293,11 @@ func (w *worker) expire(ctx context.Context) error {
 func (w *worker) bury(ctx context.Context, reason string, items ...*item) error {
 	letters := make([]deadLetter, len(items))
 	for i, it := range items {
+		if it.lastErr == "" { // never sent, because the endpoint took nothing
+			if err := w.target.health(); err != nil {
+				it.lastErr = err.Error()
+			}
+		}
 		letters[i] = deadLetter{Reason: reason, Attempts: it.attempts, LastError: it.lastErr, Queue: w.queueName, Raw: it.raw}
 	}
 	if err := w.s.dead.bury(ctx, w.topic.Dest.Queue, letters...); err != nil {
@@ -362,9 +367,7 @@ func (w *worker) done(ctx context.Context, p pushed) error {
 	if reason := w.verdict(it, now); reason != "" {
 		return w.bury(ctx, reason, it)
 	}
-	if it.attempts == 1 || it.attempts%10 == 0 {
-		w.s.log.Warn("push failed", "queue", w.queueName, "attempts", it.attempts, "err", it.lastErr)
-	}
+	w.s.log.Debug("push failed", "queue", w.queueName, "key", it.entry.order, "attempts", it.attempts, "err", it.lastErr)
 	w.failed = append(w.failed, queue.Attempt{Marker: it.marker, Attempts: it.attempts, LastTry: now})
 	w.win.retry(it, now.Add(w.pause(it.attempts)), now)
 	return nil

@@ -46,6 +46,8 @@ func FaultPoints() []string {
 		"posix.remove.journaled", "posix.remove.promoted", "posix.remove.unlinked",
 		"posix.update.journaled", "posix.update.applied",
 		"posix.doc.journaled", "posix.doc.applied",
+		"posix.upload.journaled", "posix.upload.applied", "posix.upload.ended",
+		"posix.part.flushed", "posix.complete.assembled",
 		"posix.checkpoint.begin", "posix.checkpoint.outcomes", "posix.checkpoint.end",
 	}
 }

@@ -169,6 +169,7 @@ func (b *bucket) AbortUpload(_ context.Context, key, uploadID string) error {
 // and AbortUpload, also in replay.
 func (d *Driver) dropUpload(bucket, id string) error {
 	d.uploads.end(bucket, id)
+	d.fault("posix.upload.ended")
 	if err := removeTree(d.homeFD, uploadDir(bucket, id), true); err != nil {
 		return fmt.Errorf("remove upload %s of bucket %s: %w", id, bucket, err)
 	}

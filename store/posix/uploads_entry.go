@@ -3,6 +3,7 @@ package posix
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"herald/store"
 )
@@ -124,7 +125,7 @@ func decodePart(b []byte) (*part, error) {
 	} else {
 		p.crc = uint32(d.uint())
 	}
-	if p.Number < 1 || p.Number > maxPartNumber || p.Size < 0 || p.off < 0 {
+	if p.Number < 1 || p.Number > maxPartNumber || p.Size < 0 || p.off < 0 || strings.Contains(p.file, "/") {
 		return nil, errCorrupt
 	}
 	return p, d.end()

@@ -172,11 +172,11 @@ func conditionRaceRemove(f *Fixture) {
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
-			_, err := f.TryRemove("k", "", WithCond(store.Conditions{IfMatch: ETagOf("v")}))
+			out, err := f.TryRemove("k", "", WithCond(store.Conditions{IfMatch: ETagOf("v")}))
 			switch {
-			case err == nil:
+			case err == nil && out.Changed:
 				won.Add(1)
-			case !errors.Is(err, store.ErrNoSuchKey) && !errors.Is(err, store.ErrPreconditionFailed):
+			case err != nil && !errors.Is(err, store.ErrNoSuchKey) && !errors.Is(err, store.ErrPreconditionFailed):
 				f.Errorf("Remove = %v", err)
 			}
 		})

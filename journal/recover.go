@@ -286,8 +286,8 @@ func (r *reader) checkEnd(pos uint64, reason string) error {
 		return nil
 	}
 	const chunk = 1 << 20
-	buf := make([]byte, chunk)
 	limit := r.start + r.ring.size()
+	buf := make([]byte, min(chunk, limit-pos))
 	for at := pos + blockSize; at < limit; at += chunk {
 		b := buf[:min(chunk, limit-at)]
 		if err := r.readAt(at, b); err != nil {

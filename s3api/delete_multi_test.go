@@ -5,8 +5,13 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"herald/notify"
 )
 
 func TestDeleteObjects(t *testing.T) {
@@ -148,4 +153,41 @@ func TestDeleteObjects_Thousand(t *testing.T) {
 		}
 	}
 	f.want(204, call{method: "DELETE", path: "/bkt"})
+}
+
+// A full queue concerns only the keys whose events it would take; they stay.
+func TestDeleteObjects_FullQueue(t *testing.T) {
+	f := newFixtureWith(t, routes, notify.Options{Shards: 1, QueueCapacity: 16 << 10}, nil)
+	f.bucket("bkt")
+	arn := f.topic("alice", "t", "push-endpoint", "http://127.0.0.1:1", "persistent", "true")
+	f.want(200, putNotification("bkt", notificationDocument(topicConfiguration("n", arn,
+		`<Event>s3:ObjectRemoved:*</Event><Filter><S3Key><FilterRule><Name>prefix</Name><Value>told/</Value></FilterRule></S3Key></Filter>`))))
+	var doc strings.Builder
+	for i := range 40 {
+		for _, dir := range []string{"told", "quiet"} {
+			key := fmt.Sprintf("%s/%d", dir, i)
+			f.put("", "bkt", key, "x", nil)
+			doc.WriteString("<Object><Key>" + key + "</Key></Object>")
+		}
+	}
+	a := f.want(200, call{method: "POST", path: "/bkt?delete", body: "<Delete>" + doc.String() + "</Delete>"})
+	if !strings.Contains(a.body, "<Key>quiet/39</Key></Deleted>") || strings.Count(a.body, "<Code>SlowDown</Code>") != strings.Count(a.body, "<Error>") {
+		t.Fatalf("answer = %s", a.body)
+	}
+	var refused []string
+	for _, e := range between(a.body, "Error") {
+		refused = append(refused, between(e, "Key")...)
+	}
+	if len(refused) == 0 || len(refused) == 40 {
+		t.Fatalf("%d of 40 were refused; the queue should take some", len(refused))
+	}
+	left := between(f.want(200, call{method: "GET", path: "/bkt"}).body, "Key")
+	slices.Sort(refused)
+	if diff := cmp.Diff(refused, left); diff != "" {
+		t.Errorf("left are not those that were refused (-refused +left):\n%s", diff)
+	}
+	slow := f.wantError(503, codeSlowDown, call{method: "DELETE", path: "/bkt/" + left[0]})
+	if slow.header.Get("Retry-After") == "" {
+		t.Errorf("header = %v", slow.header)
+	}
 }

@@ -51,14 +51,14 @@ var testUsers = []auth.User{
 // newFixture starts a server; change may alter its configuration.
 func newFixture(t testing.TB, change func(*Config)) *fixture {
 	t.Helper()
-	return newFixtureWith(t, routes, change)
+	return newFixtureWith(t, routes, notify.Options{}, change)
 }
 
-// newFixtureWith is newFixture with a table of its own.
-func newFixtureWith(t testing.TB, table []route, change func(*Config)) *fixture {
+// newFixtureWith is newFixture with a table and options of its own.
+func newFixtureWith(t testing.TB, table []route, opts notify.Options, change func(*Config)) *fixture {
 	t.Helper()
 	f := &fixture{t: t, log: &bytes.Buffer{}}
-	f.openStore(t.TempDir())
+	f.openStore(t.TempDir(), opts)
 	for _, u := range testUsers {
 		key, err := auth.NewKey(testAccessKey(u.ID), testSecretKey(u.ID))
 		if err != nil {
@@ -93,7 +93,7 @@ func newFixtureWith(t testing.TB, table []route, change func(*Config)) *fixture 
 }
 
 // openStore opens store, users and notifications in dir.
-func (f *fixture) openStore(dir string) {
+func (f *fixture) openStore(dir string, opts notify.Options) {
 	t := f.t
 	t.Helper()
 	must := func(err error) {
@@ -111,7 +111,7 @@ func (f *fixture) openStore(dir string) {
 	must(j.Recover())
 	f.store = store.NewService(objects)
 	f.users = auth.NewUsers(objects.Records())
-	f.notify, err = notify.New(notify.Config{Records: objects.Records(), Outcomes: objects.Outcomes(), Queues: queues})
+	f.notify, err = notify.New(notify.Config{Records: objects.Records(), Outcomes: objects.Outcomes(), Queues: queues, Options: opts})
 	must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{}, 2)

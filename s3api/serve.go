@@ -16,6 +16,10 @@ import (
 // S3 allows 8 KiB; tags in a header can take more than that when escaped.
 const maxHeaderSection = 16 << 10
 
+// maxURI is how long a request's path and query may be, in bytes: that of a
+// key with every byte escaped, a presigned URL and more fits in.
+const maxURI = 32 << 10
+
 // Names of headers that the pipeline sets.
 const (
 	hContentLength = "Content-Length"
@@ -24,6 +28,7 @@ const (
 	hHostID        = "X-Amz-Id-2"
 	hServer        = "Server"
 	hRetryAfter    = "Retry-After"
+	hExpectedOwner = "X-Amz-Expected-Bucket-Owner"
 )
 
 const typeXML = "application/xml"
@@ -89,6 +94,9 @@ func (s *Server) match(r *request) error {
 		return fail(codeRequestHeaderSectionTooLarge, "").
 			with("MaxSizeAllowed", strconv.Itoa(maxHeaderSection))
 	}
+	if len(r.http.RequestURI) > maxURI {
+		return fail(codeInvalidURI, "The URI is too long.")
+	}
 	t, err := parseTarget(s.domains, r.http.Host, r.http.URL.Path)
 	if err != nil {
 		return err
@@ -143,7 +151,13 @@ func authorize(r *request) error {
 	if r.user == nil {
 		return codeAccessDenied
 	}
-	if r.route.access == byUser || r.user.Privileged() {
+	if r.route.access == byUser {
+		return nil
+	}
+	if want := r.header(hExpectedOwner); want != "" && want != r.bucket.Info.Owner {
+		return codeAccessDenied
+	}
+	if r.user.Privileged() {
 		return nil
 	}
 	if owner := r.bucket.Info.Owner; owner == "" || owner != r.user.UID() {

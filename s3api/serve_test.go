@@ -20,6 +20,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"herald/auth"
+	"herald/notify"
 	"herald/queue"
 	"herald/store"
 )
@@ -86,6 +87,8 @@ func TestServe_Errors(t *testing.T) {
 		{"not implemented, anonymous", call{user: "-", method: "GET", path: "/bkt?acl"}, 403, codeAccessDenied},
 		{"form upload", call{method: "POST", path: "/bkt", body: "x"}, 501, codeNotImplemented},
 		{"large header", call{method: "GET", path: "/bkt", header: http.Header{"X-Test": {strings.Repeat("x", 20<<10)}}}, 400, codeRequestHeaderSectionTooLarge},
+		{"long URI", call{method: "GET", path: "/bkt?prefix=" + strings.Repeat("p", 40<<10)}, 400, codeInvalidURI},
+		{"expected another owner", call{method: "GET", path: "/bkt", header: http.Header{"X-Amz-Expected-Bucket-Owner": {"bob"}}}, 403, codeAccessDenied},
 		{"header of 1 MB", call{method: "GET", path: "/bkt", header: http.Header{"X-Test": {strings.Repeat("x", 1<<20)}}}, 400, codeRequestHeaderSectionTooLarge},
 	}
 	for _, tt := range tests {
@@ -95,6 +98,7 @@ func TestServe_Errors(t *testing.T) {
 			f.wantError(tt.status, tt.code, tt.call)
 		})
 	}
+	f.want(200, call{method: "GET", path: "/bkt", header: http.Header{"X-Amz-Expected-Bucket-Owner": {"alice"}}})
 	// Nothing of all that did anything.
 	f.want(200, call{method: "HEAD", path: "/bkt"})
 	wantXML(t, f.do(call{method: "GET", path: "/absent"}).body, `
@@ -120,7 +124,7 @@ func newStub(t *testing.T, change func(*Config), h handler) *fixture {
 		{op: "PutObject", method: "PUT", level: levelObject, run: h},
 		{op: "GetObject", method: "GET", level: levelObject, run: h},
 		{op: "HeadObject", method: "HEAD", level: levelObject, run: h},
-	}, change)
+	}, notify.Options{}, change)
 	f.bucket("bkt")
 	return f
 }

@@ -17,6 +17,7 @@ type countedBody struct {
 	idle    time.Duration
 	n       int64
 	eof     bool
+	failed  bool      // nothing more will come
 	armed   time.Time // when the deadline was last set; zero: none is
 }
 
@@ -33,6 +34,7 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	b.n += int64(n)
 	if err != nil {
 		b.eof = err == io.EOF
+		b.failed = !b.eof
 		b.disarm()
 	}
 	return n, err
@@ -54,7 +56,10 @@ const drainPatience = 2 * time.Second
 // finish prepares the answer to a request whose body was perhaps not read: the
 // server drains a short rest, and must not wait for it for ever.
 func (b *countedBody) finish() {
-	if !b.eof {
+	switch {
+	case b.failed:
+		_ = b.control.SetReadDeadline(time.Unix(1, 0)) // do not wait at all
+	case !b.eof:
 		_ = b.control.SetReadDeadline(time.Now().Add(drainPatience))
 	}
 }

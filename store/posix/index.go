@@ -60,6 +60,8 @@ type index struct {
 	db  *pebble.DB
 	log *slog.Logger
 
+	ballast ballast
+	flusher flusher
 	damaged atomic.Bool // what the database has cannot be read, or not be written
 
 	mu      sync.RWMutex // guards buckets and nextID
@@ -112,6 +114,7 @@ func openIndex(d *Driver) (*index, error) {
 	x := &index{d: d, log: log, buckets: make(map[string]*indexBucket), nextID: 1}
 	x.dirs.init(x)
 	x.scanner.init(x)
+	x.ballast.take(d.root)
 	err := x.checkDamage()
 	if err == nil {
 		err = x.openDB(dir)
@@ -179,13 +182,15 @@ func (x *index) pebbleOptions() *pebble.Options {
 		MemTableSize:                indexMemTable,
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatNewest,
+		FS:                          x.ballast.fs(),
 		MaxOpenFiles:                256,
 		L0CompactionThreshold:       4,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
 		Logger:                      pebbleLogger{x.log},
 		MemTableStopWritesThreshold: 4,
 		EventListener: &pebble.EventListener{
-			DataCorruption: func(i pebble.DataCorruptionInfo) { _ = x.damage(i.Details) }, // else the reader will tell
+			DataCorruption:  func(i pebble.DataCorruptionInfo) { _ = x.damage(i.Details) }, // else the reader will tell
+			BackgroundError: x.flusher.failed,
 		},
 	}
 	o.EnsureDefaults()
@@ -248,21 +253,6 @@ func (x *index) get(key []byte) ([]byte, error) {
 	}
 	v = append(make([]byte, 0, len(v)), v...)
 	return v, closer.Close()
-}
-
-// flush makes durable what was applied before it.
-func (x *index) flush() error {
-	if x.damaged.Load() {
-		return nil
-	}
-	err := errors.Join(x.dirs.save(), x.db.Flush())
-	if err != nil {
-		err = x.damage(err)
-	}
-	if err != nil {
-		return fmt.Errorf("flush index: %w", err)
-	}
-	return nil
 }
 
 // close flushes.

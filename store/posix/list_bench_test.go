@@ -2,6 +2,7 @@ package posix
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -10,7 +11,7 @@ import (
 )
 
 // BenchmarkList makes pages of 1,000 keys out of a bucket with 1,000,000, from
-// the index alone; BenchmarkList_Files does it with the files.
+// the index alone; BenchmarkList_Files also looks at the files, as List does.
 func BenchmarkList(b *testing.B) {
 	x := newTestIndex(b, b.TempDir())
 	defer x.close()
@@ -68,5 +69,45 @@ func fillIndex(b *testing.B, x *index, keys int) {
 	b.Logf("%d puts into the index: %v each", keys, time.Since(start)/time.Duration(keys))
 	if err := x.flush(); err != nil {
 		b.Fatal(err)
+	}
+}
+
+func BenchmarkList_Files(b *testing.B) {
+	tr := newTree(b, Options{Relaxed: true})
+	const dirs, files = 200, 250
+	for i := range dirs {
+		dir := tr.path(fmt.Sprintf("dir%03d", i))
+		tr.must(os.Mkdir(dir, 0o755))
+		for j := range files {
+			tr.must(os.WriteFile(fmt.Sprintf("%s/key-%04d", dir, j), []byte("data"), 0o644))
+		}
+	}
+	start := time.Now()
+	if _, err := tr.b.List(b.Context(), store.ListOptions{Max: 1}); err != nil {
+		b.Fatal(err)
+	}
+	b.Logf("first listing of %d files made by others: %v", dirs*files, time.Since(start))
+	for _, c := range []struct {
+		name string
+		opts store.ListOptions
+		want int
+	}{
+		{"first", store.ListOptions{Max: 1000}, 1000},
+		{"last", store.ListOptions{Max: 1000, Marker: fmt.Sprintf("dir%03d/", dirs-4)}, 1000},
+		{"prefixes", store.ListOptions{Max: 1000, Delimiter: "/"}, dirs},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			var took []time.Duration
+			for b.Loop() {
+				start := time.Now()
+				p, err := tr.b.List(b.Context(), c.opts)
+				if err != nil || len(p.Entries)+len(p.CommonPrefixes) != c.want {
+					b.Fatalf("List = %d entries, %v", len(p.Entries), err)
+				}
+				took = append(took, time.Since(start))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "median-ms")
+		})
 	}
 }

@@ -206,12 +206,7 @@ func TestKillAtRandom(t *testing.T) {
 			t.Fatalf("kill %d: %v", i+1, err)
 		}
 		if i%7 == 3 { // once more, while it replays
-			go func() {
-				time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
-				w.g.Kill()
-			}()
-			_ = w.g.Run()
-			w.g.Kill()
+			w.killAtStart()
 		}
 		if err := w.g.Run(); err != nil {
 			t.Fatalf("restart after kill %d: %v", i+1, err)
@@ -228,6 +223,19 @@ func TestKillAtRandom(t *testing.T) {
 	if out, err := exec.Command(gatewaytest.Binary(t), "fsck", "--data", w.g.Data).CombinedOutput(); err != nil {
 		t.Errorf("fsck: %v\n%s", err, out)
 	}
+}
+
+// killAtStart starts the gateway and kills it at once, or a moment later.
+func (w *world) killAtStart() {
+	killed := make(chan struct{})
+	go func() {
+		time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
+		w.g.Kill()
+		close(killed)
+	}()
+	_ = w.g.Run() // fails when it is killed before it is ready
+	<-killed
+	w.g.Kill() // it may have been started after the first
 }
 
 // TestFaultPoints ends the gateway once at every named fault point.

@@ -212,6 +212,14 @@ func versionIn(b *store.BucketInfo, info *store.Info) string {
 	return info.VersionID
 }
 
+// setNewVersion sets x-amz-version-id after a write: S3 and RGW name only
+// versions with an id of their own there, not the null version.
+func (r *request) setNewVersion(info *store.Info) {
+	if r.bucket.Info.Versioning == store.Enabled {
+		r.setVersion(info)
+	}
+}
+
 func quoted(etag string) string { return `"` + etag + `"` }
 
 // httpTime is a time in headers. Formatting by hand takes a fifth of what

@@ -44,15 +44,18 @@ func parseComplete(doc *node) ([]completePart, error) {
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, p)
+		last := len(parts) - 1
+		switch {
+		case last < 0 || p.number > parts[last].number:
+			parts = append(parts, p)
+		case p.number == parts[last].number:
+			parts[last] = p // RGW: who uploads a part twice may name it twice
+		default:
+			return nil, codeInvalidPartOrder
+		}
 	}
 	if len(parts) == 0 || len(parts) > maxPartNumber {
 		return nil, fail(codeMalformedXML, "The document must name 1 to %d parts.", maxPartNumber)
-	}
-	for i := 1; i < len(parts); i++ {
-		if parts[i].number <= parts[i-1].number {
-			return nil, codeInvalidPartOrder
-		}
 	}
 	return parts, nil
 }
@@ -182,7 +185,7 @@ func (r *request) completedBefore(ctx context.Context, target partTarget, etag s
 }
 
 func (r *request) completeResult(info *store.Info, etag string, attrs store.Attrs) *response {
-	r.setVersion(info)
+	r.setNewVersion(info)
 	scheme := "http://"
 	if r.http.TLS != nil {
 		scheme = "https://"

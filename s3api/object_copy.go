@@ -130,7 +130,7 @@ func (s *Server) copyObject(ctx context.Context, r *request) (*response, error) 
 	if v := src.shownVersion(); v != "" {
 		r.setHeader(hCopySourceVersionID, v)
 	}
-	r.setVersion(out.Info)
+	r.setNewVersion(out.Info)
 	return copyResult(out.Info, attrs).response(), nil
 }
 

@@ -57,7 +57,7 @@ func (s *Server) putObject(ctx context.Context, r *request) (*response, error) {
 	}
 	r.outHeader[hETag] = []string{quoted(opts.ETag)}
 	r.setChecksum(attrs)
-	r.setVersion(out.Info)
+	r.setNewVersion(out.Info)
 	return ok(), nil
 }
 

@@ -361,7 +361,8 @@ func TestObject_Versions(t *testing.T) {
 		t.Errorf("after the newest version went: %q, want one", got.body)
 	}
 	f.enableVersioning("bkt", "Suspended")
-	wantHeader(t, f.want(200, call{method: "PUT", path: "/bkt/k", body: "null2"}), "x-amz-version-id", "null")
+	wantHeader(t, f.want(200, call{method: "PUT", path: "/bkt/k", body: "null2"}), "x-amz-version-id", "")
+	wantHeader(t, f.want(200, call{method: "GET", path: "/bkt/k"}), "x-amz-version-id", "null")
 	wantHeader(t, f.want(204, call{method: "DELETE", path: "/bkt/k"}), "x-amz-delete-marker", "true", "x-amz-version-id", "null")
 	f.wantError(404, codeNoSuchKey, call{method: "GET", path: "/bkt/k"})
 }

@@ -293,7 +293,7 @@ func (p *pendingPut) apply() (area, error) {
 		b.d.fault("posix.apply.archived")
 	}
 	if p.side {
-		if err := b.writeSide(key, p.attr.tag, p.entry.attr); err != nil {
+		if err := b.writeSide(key, p.attr.tag, p.entry.attr, p.entry.staged != ""); err != nil {
 			return 0, err
 		}
 	}

@@ -128,11 +128,11 @@ func (v *victim) guarded(f func() error) (ended bool, err error) {
 	}
 }
 
-// read reads a whole bucket.
-func (v *victim) read(t *testing.T, name string) crashState {
+// readBucket reads a whole bucket.
+func readBucket(t *testing.T, d *Driver, name string) crashState {
 	t.Helper()
 	ctx := context.Background()
-	b, err := v.d.OpenBucket(ctx, name)
+	b, err := d.OpenBucket(ctx, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,22 +250,17 @@ func randomRemove(key string, v store.Versioning) change {
 }
 
 // randomRemoveVersion removes the n-th newest version.
-func randomRemoveVersion(key string, n int, b store.Bucket) change {
-	page, err := b.List(context.Background(), store.ListOptions{Versions: true, Prefix: key, Max: 100})
-	if err != nil {
-		panic(err)
-	}
-	ids := []string{}
-	for _, e := range page.Entries {
-		if e.Key == key {
-			ids = append(ids, e.VersionID)
-		}
-	}
+func randomRemoveVersion(key string, n int) change {
 	o := store.RemoveOptions{Op: store.NewOpID()}
 	return change{
-		what: fmt.Sprintf("remove %q version %d %s", key, n, ids[n]), op: o.Op, key: key,
+		what: fmt.Sprintf("remove %q version %d", key, n), op: o.Op, key: key,
 		do: func(b store.Bucket) error {
-			_, err := b.Remove(context.Background(), key, ids[n], o)
+			page, err := b.List(context.Background(), store.ListOptions{Versions: true, Prefix: key, Max: 1000})
+			if err != nil {
+				return err
+			}
+			page.Entries = slices.DeleteFunc(page.Entries, func(e store.Info) bool { return e.Key != key })
+			_, err = b.Remove(context.Background(), key, page.Entries[n].VersionID, o)
 			return err
 		},
 		model: func(s crashState) {
@@ -295,18 +290,20 @@ func randomUpdate(r *rand.Rand, key string) change {
 	}
 }
 
-func randomChange(r *rand.Rand, n int, s crashState, versioned bool, b store.Bucket) change {
+// randomChange is a change of a key that begins with prefix. It depends on
+// nothing but its arguments.
+func randomChange(r *rand.Rand, n int, s crashState, versioned bool, prefix string) change {
 	v := store.Unversioned
 	if versioned {
 		v = store.Versioning(1 + r.IntN(4)/3) // Enabled, and sometimes Suspended
 	}
-	key := crashKeys[r.IntN(len(crashKeys))]
+	key := prefix + crashKeys[r.IntN(len(crashKeys))]
 	has := s[key]
 	switch c := r.IntN(10); {
 	case c < 2:
 		return randomRemove(key, v)
 	case c < 5 && versioned && len(has) > 0:
-		return randomRemoveVersion(key, r.IntN(len(has)), b)
+		return randomRemoveVersion(key, r.IntN(len(has)))
 	case c < 6 && len(has) > 0 && !has[0].Marker:
 		return randomUpdate(r, key)
 	}
@@ -356,7 +353,7 @@ func testCrash(t *testing.T, opts Options, versioned bool) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := randomChange(r, n, s, versioned, b)
+			c := randomChange(r, n, s, versioned, "")
 			log = append(log, c.what)
 			ended, err := v.guarded(func() error { return c.do(b) })
 			if err != nil {
@@ -422,7 +419,7 @@ func (v *victim) guarded2(left int) (ended bool, err error) {
 // with it. It returns the one that holds.
 func (v *victim) verify(t *testing.T, s crashState, pending *change, point string) crashState {
 	t.Helper()
-	got := v.read(t, "bucket")
+	got := readBucket(t, v.d, "bucket")
 	before := gocmp.Diff(s, got)
 	if pending == nil {
 		if before != "" {

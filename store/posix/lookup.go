@@ -15,6 +15,7 @@ type found struct {
 	at     location
 	attr   *attr // of a file changed by another program: as the package comment says
 	native bool  // attr was read, not made up
+	known  bool  // in replay: attr is what the file says, though its data or more of it were lost
 	side   bool  // it has a side file
 	st     fileStat
 	fd     int // open for reading; -1: not

@@ -115,9 +115,15 @@ func (b *bucket) readSide(key string, tag int64) (*attr, error) {
 	return a, err
 }
 
-// writeSide writes a side file, in place of an older one.
-func (b *bucket) writeSide(key string, tag int64, blob []byte) error {
-	name, err := b.d.writeTemp(blob)
+// writeSide writes a side file, in place of an older one. With flush its
+// content is durable, which it must be unless the journal has all of the
+// version: so that a body of which there is no copy keeps its name.
+func (b *bucket) writeSide(key string, tag int64, blob []byte, flush bool) error {
+	write := b.d.writeTemp
+	if flush && !b.d.opts.Relaxed {
+		write = b.d.writeFlushed
+	}
+	name, err := write(blob)
 	if err != nil {
 		return fmt.Errorf("write side file: %w", err)
 	}

@@ -273,7 +273,7 @@ func (b *bucket) replaceAttr(key string, v *found, a *attr, blob []byte) error {
 			return err
 		}
 	}
-	if err := b.writeSide(key, a.tag, blob); err != nil {
+	if err := b.writeSide(key, a.tag, blob, true); err != nil {
 		return err
 	}
 	if v.side && v.native || !b.d.inodeAttrs() {

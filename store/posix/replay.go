@@ -170,26 +170,22 @@ type replayedPut struct {
 func (p *replayedPut) run() error {
 	b, key := p.b, p.entry.key
 	var err error
-	if p.cur, err = b.file(key); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if p.cur, err = b.replayFile(key); err != nil {
 		return err
 	}
-	seq, err := b.rawSeq(key, p.cur)
-	if err != nil {
-		return err
-	}
-	p.later = seq > p.attr.seq
+	p.later = p.cur != nil && p.cur.attr.seq > p.attr.seq
 	placed, err := p.content()
 	if err != nil {
 		return fmt.Errorf("content: %w", err)
 	}
 	if p.prior != nil && !p.entry.archive {
 		// What an earlier record left there for this one.
-		if err := b.dropVersion(key, p.prior.versionID, func(_ uint64, a *attr) bool { return a.tag == p.prior.tag }); err != nil {
+		if err := b.dropVersion(key, p.prior.versionID, func(a *attr) bool { return a.tag == p.prior.tag }); err != nil {
 			return fmt.Errorf("prior version: %w", err)
 		}
 	}
 	if p.entry.dropNull && !(placed == areaVersions && p.attr.versionID == store.NullVersion) {
-		if err := b.dropVersion(key, store.NullVersion, func(s uint64, _ *attr) bool { return s < p.attr.seq }); err != nil {
+		if err := b.dropVersion(key, store.NullVersion, func(a *attr) bool { return a.seq < p.attr.seq }); err != nil {
 			return fmt.Errorf("null version: %w", err)
 		}
 	}
@@ -199,24 +195,43 @@ func (p *replayedPut) run() error {
 	return nil
 }
 
-// rawSeq is the seq in a file's attributes, also if its data were changed or
-// lost since; 0: it has none.
-func (b *bucket) rawSeq(key string, f *found) (uint64, error) {
-	if f == nil {
-		return 0, nil
+// replayFile opens the key's current object as replay sees it; nil if there is
+// none.
+func (b *bucket) replayFile(key string) (*found, error) {
+	f, err := b.file(key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
-	a, _, err := b.rawAttr(f.fd, &f.st, key)
-	switch {
-	case errors.Is(err, errNoAttr), errors.Is(err, errCorrupt):
-		return 0, nil
-	case err != nil:
-		return 0, err
+	if err != nil {
+		return nil, err
 	}
-	return a.seq, nil
+	return f, b.identify(f)
+}
+
+// identify makes f.attr tell which version a file is, also when its data or
+// its side file were lost with the power. In replay versions of a key are told
+// apart by their tags alone, which are the files' times.
+func (b *bucket) identify(f *found) error {
+	if f.native {
+		return nil
+	}
+	var buf [maxInline + 512]byte
+	if b.d.xattr {
+		n, err := getXattr(f.fd, buf[:])
+		if err != nil && !errors.Is(err, errNoAttr) {
+			return err
+		}
+		if a, _, err := decodeAttr(buf[:n]); err == nil {
+			f.attr, f.known = a, true
+			return nil
+		}
+	}
+	f.attr.seq = uint64(max(f.st.mtime, 0))
+	return nil
 }
 
 func (p *replayedPut) curIs(a *attr) bool {
-	return p.cur != nil && a != nil && p.cur.attr.tag == a.tag && p.cur.attr.versionID == a.versionID
+	return p.cur != nil && a != nil && p.cur.attr.tag == a.tag
 }
 
 // clear makes the place free for the new version: what is there is archived,
@@ -226,28 +241,27 @@ func (p *replayedPut) clear() (free bool, err error) {
 	switch {
 	case p.cur == nil:
 		return true, nil
-	case p.later, p.cur.native && p.cur.attr.tag == p.attr.tag:
+	case p.later, p.curIs(p.attr):
 		return false, nil
 	case p.curIs(p.prior):
 		if !p.entry.archive {
 			return true, nil
 		}
-	case !p.cur.native: // cut short by a loss of power, or another program's
+	case !p.cur.native && !p.cur.known: // another program's
 		return !p.attr.marker, nil
 	}
 	return true, p.b.archive(p.entry.key, p.cur)
 }
 
 // dropVersion removes a version's file under versions/, with its side file, if
-// pred answers true of its raw seq and its attributes.
-func (b *bucket) dropVersion(key, versionID string, pred func(uint64, *attr) bool) error {
+// pred answers true of its attributes.
+func (b *bucket) dropVersion(key, versionID string, pred func(*attr) bool) error {
 	f, err := b.versionFile(key, versionID)
 	if f == nil || err != nil {
 		return err
 	}
 	defer f.close()
-	seq, err := b.rawSeq(key, f)
-	if err != nil || !pred(seq, f.attr) {
+	if err := b.identify(f); err != nil || !pred(f.attr) {
 		return err
 	}
 	if f.side {
@@ -273,7 +287,7 @@ func (p *replayedPut) content() (area, error) {
 	}
 	if t == nil || p.attr.marker {
 		// It is elsewhere, and so is not what is here now.
-		if free && p.cur != nil && (p.cur.native || p.curIs(p.prior)) {
+		if free && p.cur != nil && (p.cur.native || p.cur.known || p.curIs(p.prior)) {
 			if err := b.unlink(p.cur.at); err != nil {
 				return 0, err
 			}
@@ -287,7 +301,7 @@ func (p *replayedPut) content() (area, error) {
 		return 0, err
 	}
 	if side {
-		if err := b.writeSide(key, p.attr.tag, p.entry.attr); err != nil {
+		if err := b.writeSide(key, p.attr.tag, p.entry.attr, p.entry.staged != ""); err != nil {
 			return 0, err
 		}
 	}
@@ -323,10 +337,12 @@ func (p *replayedPut) toVersions(t *temp) error {
 	if err != nil {
 		return err
 	}
-	seq, err := b.rawSeq(key, old)
-	old.close()
-	if err != nil || seq > p.attr.seq {
-		return err
+	if old != nil {
+		err := b.identify(old)
+		old.close()
+		if err != nil || old.attr.seq > p.attr.seq {
+			return err
+		}
 	}
 	l := versionLocation(key, p.attr.versionID)
 	return b.change(l.area, l.dir, true, func(fd int) error { return t.into(b.d, fd, l.name, false) })
@@ -355,10 +371,10 @@ func (p *replayedPut) file() (*temp, error) {
 		return nil, err
 	}
 	// Renamed, but perhaps without its attributes.
-	if p.cur != nil && !p.cur.native && !p.later && p.cur.st.size == p.attr.size {
+	if p.cur != nil && !p.cur.native && !p.later && (p.curIs(p.attr) || p.cur.st.size == p.attr.size) {
 		side, err := d.putAttr(p.cur.fd, p.attr, p.entry.attr)
 		if err == nil && side {
-			err = p.b.writeSide(p.entry.key, p.attr.tag, p.entry.attr)
+			err = p.b.writeSide(p.entry.key, p.attr.tag, p.entry.attr, true)
 		}
 		return nil, err
 	}
@@ -391,12 +407,12 @@ func (d *Driver) replayRemove(e *removeEntry) error {
 }
 
 func (b *bucket) replayRemove(e *removeEntry, gone *attr) error {
-	cur, err := b.file(e.key)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	cur, err := b.replayFile(e.key)
+	if err != nil {
 		return err
 	}
 	defer cur.close()
-	is := cur != nil && cur.attr.tag == gone.tag && cur.attr.versionID == gone.versionID
+	is := cur != nil && cur.attr.tag == gone.tag
 	promoted := false
 	if e.promoted != "" && (is || cur == nil) {
 		next, err := b.versionFile(e.key, e.promoted)
@@ -420,7 +436,7 @@ func (b *bucket) replayRemove(e *removeEntry, gone *attr) error {
 			return err
 		}
 	}
-	return b.dropVersion(e.key, e.versionID, func(_ uint64, a *attr) bool { return a.tag == gone.tag })
+	return b.dropVersion(e.key, e.versionID, func(a *attr) bool { return a.tag == gone.tag })
 }
 
 func (d *Driver) replayUpdate(e *updateEntry) error {
@@ -432,17 +448,23 @@ func (d *Driver) replayUpdate(e *updateEntry) error {
 	if b == nil || err != nil {
 		return err
 	}
-	v, err := b.file(e.key)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	v, err := b.replayFile(e.key)
+	if err != nil {
 		return err
 	}
-	if v == nil || v.attr.versionID != a.versionID || v.attr.tag != a.tag {
+	if v == nil || v.attr.tag != a.tag {
 		v.close()
 		if v, err = b.versionFile(e.key, a.versionID); err != nil {
 			return err
 		}
+		if v != nil {
+			err = b.identify(v)
+		}
 	}
 	defer v.close()
+	if err != nil {
+		return err
+	}
 	if v == nil || v.attr.tag != a.tag {
 		return nil // replaced or removed later
 	}

@@ -1,5 +1,7 @@
 package s3api
 
+//lint:file-ignore SA1019 deprecated, but what most programs upload with
+
 import (
 	"bytes"
 	"context"

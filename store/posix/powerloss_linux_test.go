@@ -137,7 +137,7 @@ func TestPowerLoss(t *testing.T) {
 func powerRound(t *testing.T, fs *powerloss.FS, o *powerOrder) {
 	t.Helper()
 	o.Seed = rand.Uint64()
-	log := runChild(t, fs, o)
+	log := runChild(t, fs, "TestPowerLossChild", o)
 	fs.Restore(t)
 	d := o.store().open(t)
 	defer func() {
@@ -201,14 +201,14 @@ func (o *powerOrder) check(t *testing.T, client int, p progress, got crashState)
 	return got
 }
 
-// runChild runs a child, cuts the power, and tells how far each client came.
-func runChild(t *testing.T, fs *powerloss.FS, o *powerOrder) (log [powerClients]progress) {
+// runChild runs a test as a child with its order, cuts the power, and tells how far each client came.
+func runChild(t *testing.T, fs *powerloss.FS, test string, o any) (log [powerClients]progress) {
 	t.Helper()
 	order, err := json.Marshal(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestPowerLossChild$")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+test+"$")
 	cmd.Env = append(os.Environ(), childEnv+"=1")
 	cmd.Stdin = strings.NewReader(string(order))
 	cmd.Stderr = io.Discard // it may complain of what it cannot write

@@ -21,11 +21,15 @@ import (
 type uploadModel struct {
 	Uploads map[string]map[int]string // key -> parts; one upload for each key
 	Objects map[string]string
-	ids     map[string]string
+	IDs     map[string]string // key -> upload id
+}
+
+func newUploadModel() *uploadModel {
+	return &uploadModel{map[string]map[int]string{}, map[string]string{}, map[string]string{}}
 }
 
 func (m *uploadModel) clone() *uploadModel {
-	c := &uploadModel{map[string]map[int]string{}, maps.Clone(m.Objects), maps.Clone(m.ids)}
+	c := &uploadModel{map[string]map[int]string{}, maps.Clone(m.Objects), maps.Clone(m.IDs)}
 	for k, parts := range m.Uploads {
 		c.Uploads[k] = maps.Clone(parts)
 	}
@@ -44,20 +48,22 @@ func partData(r *rand.Rand) string {
 	return strings.Repeat(fmt.Sprintf("%08x", r.Uint32()), size/8+1)[:size]
 }
 
-func randomUploadChange(r *rand.Rand, m *uploadModel) uploadChange {
-	key := []string{"a", "a/b", "x/y", "..", "k"}[r.IntN(5)]
+// randomUploadChange depends on nothing but its arguments. The keys begin with
+// prefix.
+func randomUploadChange(r *rand.Rand, m *uploadModel, prefix string) uploadChange {
+	key := prefix + []string{"a", "a/b", "x/y", "..", "k"}[r.IntN(5)]
 	parts, begun := m.Uploads[key]
-	id := m.ids[key]
+	id := m.IDs[key]
 	switch c := r.IntN(12); {
 	case !begun:
-		id := store.NewOpID().String()
+		id := fmt.Sprintf("%016x", r.Uint64())
 		return uploadChange{"create " + key, func(b *bucket) error {
 			return b.CreateUpload(context.Background(), store.Upload{Key: key, ID: id, Initiated: time.Now()})
-		}, func(m *uploadModel) { m.Uploads[key], m.ids[key] = map[int]string{}, id }}
+		}, func(m *uploadModel) { m.Uploads[key], m.IDs[key] = map[int]string{}, id }}
 	case c == 0:
 		return uploadChange{"abort " + key, func(b *bucket) error {
 			return b.AbortUpload(context.Background(), key, id)
-		}, func(m *uploadModel) { delete(m.Uploads, key); delete(m.ids, key) }}
+		}, func(m *uploadModel) { delete(m.Uploads, key); delete(m.IDs, key) }}
 	case c <= 3 && len(parts) > 0:
 		return completeChange(r, key, id, parts)
 	}
@@ -101,22 +107,30 @@ func completeChange(r *rand.Rand, key, id string, parts map[int]string) uploadCh
 		return err
 	}, func(m *uploadModel) {
 		delete(m.Uploads, key)
-		delete(m.ids, key)
+		delete(m.IDs, key)
 		m.Objects[key] = data
 	}}
+}
+
+// diff shows where m differs from want.
+func (m *uploadModel) diff(want *uploadModel) string {
+	if gocmp.Equal(want, m) {
+		return ""
+	}
+	return gocmp.Diff(want, m, gocmp.Transformer("short", func(s string) string { return short(s) + " " + etagOf(s) }))
 }
 
 // readUploads is the bucket's content as a model. The data of parts are read
 // where they are.
 func readUploads(t *testing.T, b *bucket) *uploadModel {
 	t.Helper()
-	m := &uploadModel{map[string]map[int]string{}, map[string]string{}, map[string]string{}}
+	m := newUploadModel()
 	page, err := b.ListUploads(t.Context(), store.UploadListOptions{Max: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, u := range page.Uploads {
-		m.ids[u.Key], m.Uploads[u.Key] = u.ID, map[int]string{}
+		m.IDs[u.Key], m.Uploads[u.Key] = u.ID, map[int]string{}
 		up, err := b.upload(u.Key, u.ID)
 		if err != nil {
 			t.Fatal(err)
@@ -172,7 +186,7 @@ func TestCrash_Uploads(t *testing.T) {
 	if err := v.d.CreateBucket(t.Context(), "bucket"); err != nil {
 		t.Fatal(err)
 	}
-	m := &uploadModel{map[string]map[int]string{}, map[string]string{}, map[string]string{}}
+	m := newUploadModel()
 	rounds := 2 * crashRounds()
 	if testing.Short() {
 		rounds = 20
@@ -191,7 +205,7 @@ func TestCrash_Uploads(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := randomUploadChange(r, m)
+			c := randomUploadChange(r, m, "")
 			log = append(log, c.what)
 			ended, err := v.guarded(func() error { return c.do(b) })
 			if err != nil {
@@ -237,10 +251,7 @@ func (v *victim) verifyUploads(t *testing.T, m *uploadModel, pending *uploadChan
 		t.Fatal(err)
 	}
 	got := readUploads(t, b)
-	diff := func(want *uploadModel) string {
-		return gocmp.Diff(want, got, gocmp.AllowUnexported(uploadModel{}), gocmp.Transformer("short", short))
-	}
-	before := diff(m)
+	before := got.diff(m)
 	if before == "" {
 		return m
 	}
@@ -250,7 +261,7 @@ func (v *victim) verifyUploads(t *testing.T, m *uploadModel, pending *uploadChan
 	}
 	next := m.clone()
 	pending.model(next)
-	if after := diff(next); after != "" {
+	if after := got.diff(next); after != "" {
 		t.Errorf("after a kill at %s within %s: neither before (-want +got):\n%s\nnor after:\n%s", point, pending.what, before, after)
 	}
 	return next

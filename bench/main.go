@@ -22,8 +22,9 @@ type settings struct {
 	seconds time.Duration // of each load
 	rounds  int
 	clients int
-	keys    int // of the listing
-	queued  int // events that wait while memory is read
+	keys    int    // of the listing
+	queued  int    // events that wait while memory is read
+	profile string // directory for CPU profiles of the gateway; "": none
 }
 
 // scenario is one thing that is measured.
@@ -51,6 +52,7 @@ func main() {
 	flag.IntVar(&s.clients, "clients", 32, "clients")
 	flag.IntVar(&s.keys, "keys", 1_000_000, "keys in the bucket that is listed")
 	flag.IntVar(&s.queued, "queued", 1_000_000, "events that wait while memory is read")
+	flag.StringVar(&s.profile, "profile", "", "write a CPU profile of the gateway for each load to this `directory`")
 	run := flag.String("run", "", "comma-separated `scenarios`; default: all")
 	flag.Parse()
 	dir, err := os.MkdirTemp(s.dir, "herald-bench-")

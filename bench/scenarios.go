@@ -53,7 +53,9 @@ func (b *bench) puts() error {
 	}}}
 	for _, name := range []string{"full", "relaxed", "topic, live endpoint", "topic, dead endpoint"} {
 		s, first := servers[name], new(int)
-		loads = append(loads, namedLoad{name, func() (result, error) { return b.putLoad(s, first) }})
+		loads = append(loads, namedLoad{name, func() (result, error) {
+			return b.profiled(s, "put "+name, func() (result, error) { return b.putLoad(s, first) })
+		}})
 	}
 	m, err := b.alternate(loads)
 	if err != nil {
@@ -97,7 +99,7 @@ func (b *bench) gets() error {
 			})
 		}
 	}
-	m, err := b.alternate([]namedLoad{{"nginx", get(nginx)}, {"herald", get(s)}})
+	m, err := b.alternate([]namedLoad{{"nginx", get(nginx)}, {"herald", func() (result, error) { return b.profiled(s, "get", get(s)) }}})
 	if err != nil {
 		return err
 	}

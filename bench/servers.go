@@ -34,6 +34,9 @@ func (b *bench) start(name string, args ...string) (*server, error) {
 		return nil, err
 	}
 	s := &server{addr: freeAddress(), ops: freeAddress(), data: data}
+	if b.profile != "" {
+		args = append(args, "--pprof")
+	}
 	cmd := exec.Command(b.gateway, append([]string{"serve", "--data", data, "--listen", s.addr, "--ops", s.ops}, args...)...)
 	cmd.Env = append(os.Environ(), "HERALD_ROOT_ACCESS_KEY="+accessKey, "HERALD_ROOT_SECRET_KEY="+secretKey)
 	logFile, err := os.Create(data + ".log")
@@ -54,6 +57,31 @@ func (b *bench) start(name string, args ...string) (*server, error) {
 	defer c.close()
 	_, err = c.expect(http.StatusOK, "PUT", "/bench", "", nil)
 	return s, err
+}
+
+// profiled runs f while the gateway writes a CPU profile, if that is wanted.
+func (b *bench) profiled(s *server, name string, f func() (result, error)) (result, error) {
+	if b.profile == "" || s.ops == "" {
+		return f()
+	}
+	done := make(chan error, 1)
+	go func() { done <- b.fetchProfile(s, name) }()
+	r, err := f()
+	return r, errors.Join(err, <-done)
+}
+
+func (b *bench) fetchProfile(s *server, name string) error {
+	resp, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", s.ops, max(1, int(b.seconds.Seconds())-1)))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	out, err := os.Create(filepath.Join(b.profile, name+".pprof"))
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, resp.Body)
+	return errors.Join(err, out.Close())
 }
 
 // stop ends what was started.

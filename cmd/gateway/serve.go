@@ -66,7 +66,7 @@ func (g *gateway) serve(ctx context.Context, s3 net.Listener, stdout io.Writer) 
 	work.Go(func() error { return g.notify.Run(background) })
 
 	servers := []*endpoint{
-		{g.s3.HTTPServer(), s3},
+		{g.s3.HTTPServer(), moreListener{s3}},
 		{&http.Server{Handler: g.controlHandler()}, control},
 	}
 	if g.config.Ops != "" {

@@ -76,7 +76,7 @@ func (s *Server) createBucket(ctx context.Context, r *request) (*response, error
 	if r.tenant != r.user.Tenant {
 		return nil, codeAccessDenied
 	}
-	if !store.ValidBucketName(r.bucketName) {
+	if !newBucketName(r.bucketName) {
 		return nil, codeInvalidBucketName
 	}
 	location, err := r.locationConstraint()
@@ -96,6 +96,13 @@ func (s *Server) createBucket(ctx context.Context, r *request) (*response, error
 	}
 	r.setHeader("Location", "/"+r.bucketName)
 	return ok(), nil
+}
+
+// newBucketName tells whether a bucket may be made of that name: each part
+// between dots must do in a host's name (RGW). Buckets that exist under other
+// valid names, as directories do, can be used.
+func newBucketName(name string) bool {
+	return store.ValidBucketName(name) && !strings.Contains(name, ".-") && !strings.Contains(name, "-.")
 }
 
 // bucketExists is the answer to CreateBucket of a bucket that exists.

@@ -37,6 +37,7 @@ func TestCreateBucket(t *testing.T) {
 		{"public", call{path: "/new", header: acl("public-read")}, 501, codeNotImplemented},
 		{"odd ACL", call{path: "/new", header: acl("odd")}, 400, codeInvalidArgument},
 		{"lock", call{path: "/new", header: http.Header{"X-Amz-Bucket-Object-Lock-Enabled": {"true"}}}, 501, codeNotImplemented},
+		{"bad label", call{path: "/foo-.bar"}, 400, codeInvalidBucketName},
 		{"bad name", call{path: "/192.168.0.1"}, 400, codeInvalidBucketName},
 	}
 	for _, tt := range tests {

@@ -2,6 +2,7 @@ package s3api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -63,6 +64,9 @@ func (s *Server) remove(ctx context.Context, r *request, key, versionID string, 
 	if err := store.ValidKey(key); err != nil {
 		return store.Outcome{}, err
 	}
+	if !cond.IsZero() && r.absent(ctx, key, versionID) {
+		return store.Outcome{}, nil
+	}
 	versioning := r.bucket.Info.Versioning
 	typ := notify.ObjectRemovedDelete
 	if versioning == store.Enabled && versionID == "" {
@@ -79,6 +83,13 @@ func (s *Server) remove(ctx context.Context, r *request, key, versionID string, 
 	return pending.Do(ctx, func(ctx context.Context, op store.OpID) (store.Outcome, error) {
 		return r.bucket.Remove(ctx, key, versionID, store.RemoveOptions{Op: op, Cond: cond, Versioning: versioning})
 	})
+}
+
+// absent tells whether there is nothing, not even a delete marker, for a
+// conditional delete to look at. It then succeeds and leaves no marker (RGW).
+func (r *request) absent(ctx context.Context, key, versionID string) bool {
+	_, err := r.bucket.Stat(ctx, key, versionID)
+	return errors.Is(err, store.ErrNoSuchKey) || errors.Is(err, store.ErrNoSuchVersion)
 }
 
 // parseDelete reads a Delete document. Errors: MalformedXML.

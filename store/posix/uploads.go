@@ -161,6 +161,9 @@ func (b *bucket) AbortUpload(_ context.Context, key, uploadID string) error {
 	if m.ended.Load() {
 		return store.ErrNoSuchUpload
 	}
+	if err := b.d.writable(-1); err != nil && !errors.Is(err, store.ErrNoSpace) {
+		return fmt.Errorf("abort upload of %s/%s: %w", b.name, key, err)
+	}
 	e := &uploadEntry{kind: kindUploadEnd, bucket: b.name, dir: b.d.bucketIdentity(b.name), upload: store.Upload{Key: key, ID: uploadID}}
 	return b.d.journaled("abort upload of "+b.name+"/"+key, func() error { return b.d.dropUpload(b.name, uploadID) }, e.encode(nil))
 }

@@ -321,6 +321,9 @@ func (w *partWriter) commit(p *part) (store.Outcome, error) {
 	if m.ended.Load() {
 		return store.Outcome{}, store.ErrNoSuchUpload
 	}
+	if err := w.b.d.writable(int64(len(w.buf))); err != nil {
+		return store.Outcome{}, w.failed(err)
+	}
 	g := m.numberLocks.lock("", strconv.Itoa(p.Number))
 	defer g.unlock()
 	e := &partEntry{bucket: w.b.name, dir: w.b.d.bucketIdentity(w.b.name), id: m.up.ID, part: *p}

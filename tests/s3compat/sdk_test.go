@@ -14,7 +14,8 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/feature/s3/manager"
+	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
+	tmtypes "github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/minio/minio-go/v7"
@@ -64,10 +65,14 @@ func TestAWSSDKGo(t *testing.T) {
 	}
 	big := random(5, 20<<20)
 	// A body that cannot seek: chunked, with a trailer.
-	up := manager.NewUploader(c)
-	must[*manager.UploadOutput](t)(up.Upload(ctx, &s3.PutObjectInput{Bucket: bucket, Key: aws.String("big"), Body: io.MultiReader(bytes.NewReader(big))}))
-	w := manager.NewWriteAtBuffer(nil)
-	must[int64](t)(manager.NewDownloader(c).Download(ctx, w, &s3.GetObjectInput{Bucket: bucket, Key: aws.String("big")}))
+	tm := transfermanager.New(c)
+	must[*transfermanager.UploadObjectOutput](t)(tm.UploadObject(ctx, &transfermanager.UploadObjectInput{
+		Bucket: bucket, Key: aws.String("big"), Body: io.MultiReader(bytes.NewReader(big)),
+	}))
+	w := tmtypes.NewWriteAtBuffer(nil)
+	must[*transfermanager.DownloadObjectOutput](t)(tm.DownloadObject(ctx, &transfermanager.DownloadObjectInput{
+		Bucket: bucket, Key: aws.String("big"), WriterAt: w,
+	}))
 	if !bytes.Equal(w.Bytes(), big) {
 		t.Errorf("downloaded %d bytes with MD5 %s, want %s", len(w.Bytes()), md5Hex(w.Bytes()), md5Hex(big))
 	}
@@ -173,9 +178,11 @@ func TestLongMultipart(t *testing.T) {
 	c := newAWS(t, g)
 	bucket, key := aws.String("long"), aws.String("5 GiB")
 	must[*s3.CreateBucketOutput](t)(c.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: bucket}))
-	up := manager.NewUploader(c, func(u *manager.Uploader) { u.PartSize = 64 << 20 })
+	tm := transfermanager.New(c, func(o *transfermanager.Options) { o.PartSizeBytes = 64 << 20 })
 	const size = 5 << 30
-	must[*manager.UploadOutput](t)(up.Upload(t.Context(), &s3.PutObjectInput{Bucket: bucket, Key: key, Body: io.LimitReader(newStream(), size)}))
+	must[*transfermanager.UploadObjectOutput](t)(tm.UploadObject(t.Context(), &transfermanager.UploadObjectInput{
+		Bucket: bucket, Key: key, Body: io.LimitReader(newStream(), size),
+	}))
 	out := must[*s3.GetObjectOutput](t)(c.GetObject(t.Context(), &s3.GetObjectInput{Bucket: bucket, Key: key}))
 	defer out.Body.Close()
 	got, want := newSum(), newSum()

@@ -5,23 +5,17 @@ import "net/http"
 // The codes, named as S3 and RGW have them.
 const (
 	codeAccessDenied                 code = "AccessDenied"
-	codeAccessForbidden              code = "AccessForbidden"
 	codeAuthHeaderMalformed          code = "AuthorizationHeaderMalformed"
 	codeAuthorizationError           code = "AuthorizationError"
 	codeAuthQueryParametersError     code = "AuthorizationQueryParametersError"
 	codeBadDigest                    code = "BadDigest"
-	codeBadRequest                   code = "BadRequest"
 	codeBucketAlreadyExists          code = "BucketAlreadyExists"
 	codeBucketAlreadyOwnedByYou      code = "BucketAlreadyOwnedByYou"
 	codeBucketNotEmpty               code = "BucketNotEmpty"
 	codeClientClosed                 code = "ClientClosedRequest"
-	codeConditionalRequestConflict   code = "ConditionalRequestConflict"
 	codeContentSHA256Mismatch        code = "XAmzContentSHA256Mismatch"
-	codeContentChecksumMismatch      code = "XAmzContentChecksumMismatch"
 	codeEntityTooLarge               code = "EntityTooLarge"
 	codeEntityTooSmall               code = "EntityTooSmall"
-	codeExpiredToken                 code = "ExpiredToken"
-	codeIllegalLocationConstraint    code = "IllegalLocationConstraintException"
 	codeIllegalVersioning            code = "IllegalVersioningConfigurationException"
 	codeIncompleteBody               code = "IncompleteBody"
 	codeInsufficientStorage          code = "InsufficientStorage"
@@ -29,17 +23,14 @@ const (
 	codeInvalidAccessKeyID           code = "InvalidAccessKeyId"
 	codeInvalidArgument              code = "InvalidArgument"
 	codeInvalidBucketName            code = "InvalidBucketName"
-	codeInvalidBucketState           code = "InvalidBucketState"
 	codeInvalidChunkSize             code = "InvalidChunkSizeError"
 	codeInvalidDigest                code = "InvalidDigest"
 	codeInvalidLocationConstraint    code = "InvalidLocationConstraint"
-	codeInvalidObjectState           code = "InvalidObjectState"
 	codeInvalidPart                  code = "InvalidPart"
 	codeInvalidPartNumber            code = "InvalidPartNumber"
 	codeInvalidPartOrder             code = "InvalidPartOrder"
 	codeInvalidRange                 code = "InvalidRange"
 	codeInvalidRequest               code = "InvalidRequest"
-	codeInvalidSecurity              code = "InvalidSecurity"
 	codeInvalidStorageClass          code = "InvalidStorageClass"
 	codeInvalidTag                   code = "InvalidTag"
 	codeInvalidToken                 code = "InvalidToken"
@@ -70,7 +61,6 @@ const (
 	codeServiceUnavailable           code = "ServiceUnavailable"
 	codeSignatureDoesNotMatch        code = "SignatureDoesNotMatch"
 	codeSlowDown                     code = "SlowDown"
-	codeTooManyBuckets               code = "TooManyBuckets"
 	codeUserSuspended                code = "UserSuspended"
 )
 
@@ -78,23 +68,17 @@ const (
 // status or a default message.
 var errorTable = map[code]descriptor{
 	codeAccessDenied:                 {http.StatusForbidden, "Access Denied.", 0},
-	codeAccessForbidden:              {http.StatusForbidden, "This cross-origin request is not allowed.", 0},
 	codeAuthHeaderMalformed:          {http.StatusBadRequest, "The authorization header is malformed.", 0},
 	codeAuthorizationError:           {http.StatusForbidden, "Not allowed to do this on the topic.", 0},
 	codeAuthQueryParametersError:     {http.StatusBadRequest, "A query parameter of the signature is missing or wrong.", 0},
 	codeBadDigest:                    {http.StatusBadRequest, "The digest or checksum that was given is not that of the body received.", 0},
-	codeBadRequest:                   {http.StatusBadRequest, "Bad request.", 0},
 	codeBucketAlreadyExists:          {http.StatusConflict, "This bucket name is taken.", nameBucket},
 	codeBucketAlreadyOwnedByYou:      {http.StatusConflict, "You own a bucket of this name already.", nameBucket},
 	codeBucketNotEmpty:               {http.StatusConflict, "The bucket still holds objects or versions.", nameBucket},
 	codeClientClosed:                 {499, "The client went away.", 0},
-	codeConditionalRequestConflict:   {http.StatusConflict, "A conflicting change came between; try again.", nameKey},
 	codeContentSHA256Mismatch:        {http.StatusBadRequest, "The x-amz-content-sha256 header is not the hash of the body received.", 0},
-	codeContentChecksumMismatch:      {http.StatusBadRequest, "The checksum that was given is not that of the body received.", 0},
 	codeEntityTooLarge:               {http.StatusBadRequest, "The body is larger than an object may be.", 0},
 	codeEntityTooSmall:               {http.StatusBadRequest, "A part other than the last is smaller than 5 MiB.", 0},
-	codeExpiredToken:                 {http.StatusBadRequest, "The security token has expired.", 0},
-	codeIllegalLocationConstraint:    {http.StatusBadRequest, "The location constraint does not fit this endpoint.", 0},
 	codeIllegalVersioning:            {http.StatusBadRequest, "The versioning configuration is not valid.", 0},
 	codeIncompleteBody:               {http.StatusBadRequest, "The body ended before the length that was announced.", 0},
 	codeInsufficientStorage:          {http.StatusInsufficientStorage, "There is no space left to store this.", 0},
@@ -102,17 +86,14 @@ var errorTable = map[code]descriptor{
 	codeInvalidAccessKeyID:           {http.StatusForbidden, "The access key is not known here.", 0},
 	codeInvalidArgument:              {http.StatusBadRequest, "Invalid argument.", 0},
 	codeInvalidBucketName:            {http.StatusBadRequest, "This bucket name is not valid.", nameBucket},
-	codeInvalidBucketState:           {http.StatusConflict, "The bucket's state does not allow this.", nameBucket},
 	codeInvalidChunkSize:             {http.StatusForbidden, "A chunk other than the last is too small.", 0},
 	codeInvalidDigest:                {http.StatusBadRequest, "The Content-MD5 or checksum given is not valid.", 0},
 	codeInvalidLocationConstraint:    {http.StatusBadRequest, "The location constraint is not valid.", 0},
-	codeInvalidObjectState:           {http.StatusForbidden, "The object's state does not allow this.", nameKey},
 	codeInvalidPart:                  {http.StatusBadRequest, "A part was not found, or its ETag is another.", 0},
 	codeInvalidPartNumber:            {http.StatusRequestedRangeNotSatisfiable, "The object has no part of this number.", 0},
 	codeInvalidPartOrder:             {http.StatusBadRequest, "The parts are not in ascending order.", 0},
 	codeInvalidRange:                 {http.StatusRequestedRangeNotSatisfiable, "The range cannot be satisfied.", 0},
 	codeInvalidRequest:               {http.StatusBadRequest, "Invalid request.", 0},
-	codeInvalidSecurity:              {http.StatusForbidden, "The credentials are not valid.", 0},
 	codeInvalidStorageClass:          {http.StatusBadRequest, "This storage class is not valid.", 0},
 	codeInvalidTag:                   {http.StatusBadRequest, "A tag is not valid.", 0},
 	codeInvalidToken:                 {http.StatusBadRequest, "The security token is not valid.", 0},
@@ -143,6 +124,5 @@ var errorTable = map[code]descriptor{
 	codeServiceUnavailable:           {http.StatusServiceUnavailable, "Try again later.", 0},
 	codeSignatureDoesNotMatch:        {http.StatusForbidden, "The signature computed here is not the one given.", 0},
 	codeSlowDown:                     {http.StatusServiceUnavailable, "Slow down, and try again.", 0},
-	codeTooManyBuckets:               {http.StatusBadRequest, "You have as many buckets as allowed.", 0},
 	codeUserSuspended:                {http.StatusForbidden, "The user is suspended.", 0},
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"herald/auth"
 )
 
 func TestMatch(t *testing.T) {
@@ -115,6 +117,17 @@ func TestErrorTable(t *testing.T) {
 		e, _ := describe(failWith(s.code, s.err))
 		if e.code != s.code {
 			t.Errorf("describe(%s) = %s", s.code, e.code)
+		}
+	}
+	for _, c := range []string{
+		auth.CodeAccessDenied, auth.CodeHeaderMalformed, auth.CodeQueryParameters, auth.CodeIncompleteBody,
+		auth.CodeInvalidAccessKeyID, auth.CodeInvalidArgument, auth.CodeInvalidChunkSize, auth.CodeInvalidRequest,
+		auth.CodeInvalidToken, auth.CodeInvalidURI, auth.CodeMalformedPolicy, auth.CodeMalformedTrailer,
+		auth.CodeMissingContentLength, auth.CodeNotImplemented, auth.CodeRequestTimeTooSkewed, auth.CodeSHA256Mismatch,
+		auth.CodeSignatureDoesNotMatch, auth.CodeUserSuspended, auth.CodeEntityTooLarge,
+	} {
+		if e, _ := describe(&auth.Error{Code: c, Message: "m"}); string(e.code) != c {
+			t.Errorf("describe(%s) = %s: it is not in the table", c, e.code)
 		}
 	}
 	if e, d := describe(errors.New("disk on fire at /secret/path")); e.code != codeInternalError || d.status != 500 || strings.Contains(e.message, "secret") {

@@ -138,7 +138,7 @@ func (s *Server) authenticate(r *request) error {
 // openBucket opens the bucket that the request addresses, if its operation
 // needs one.
 func (s *Server) openBucket(ctx context.Context, r *request) (err error) {
-	if r.route.level == levelService || r.route.access == byUser {
+	if r.route.access != byOwner {
 		return nil
 	}
 	r.bucket, err = s.store.OpenBucket(ctx, r.tenant, r.bucketName)

@@ -115,7 +115,7 @@ func (f *fsck) shadowed(key string, l location) bool {
 // object looks at a key's current object.
 func (f *fsck) object(key string) error {
 	f.attributes(key)
-	d, err := f.x.scanner.compareKey(f.b, f.ib, key, f.opts.Repair)
+	d, how, err := f.x.scanner.compareKey(f.b, f.ib, key, f.opts.Repair)
 	if errors.Is(err, errUnreadable) {
 		return nil // as attributes said
 	}
@@ -123,7 +123,7 @@ func (f *fsck) object(key string) error {
 		return err
 	}
 	if d != same {
-		f.report(FindingKind(d), key, "current", done)
+		f.report(FindingKind(d), key, how, done)
 	}
 	return nil
 }
@@ -269,54 +269,76 @@ func (f *fsck) sides(ctx context.Context) error {
 			}
 			return ctx.Err()
 		}
-		f.keySides(key, files)
+		f.keySides(key)
 		return ctx.Err()
 	})
 }
 
-func (f *fsck) keySides(key string, tags []string) {
+func (f *fsck) keySides(key string) {
 	g := f.d.guards.lock(f.b.name, key)
 	defer g.unlock()
-	used, err := f.usedTags(key)
+	orphans, err := f.b.orphanSides(key)
 	if err != nil {
 		f.report(FindingUnreadable, key, err.Error(), nil)
 		return
 	}
-	for _, name := range tags {
-		tag, err := strconv.ParseInt(name, 16, 64)
-		if err == nil && used[tag] {
-			continue
-		}
-		l := location{areaMeta, escape(key), name}
-		f.report(FindingSideOrphan, key, name, func() error { return f.b.unlink(l) })
+	for _, l := range orphans {
+		f.report(FindingSideOrphan, key, l.name, func() error { return f.b.unlink(l) })
 	}
 }
 
+// orphanSides are the key's side files that belong to none of its versions.
+// The caller holds the key's guard.
+func (b *bucket) orphanSides(key string) (orphans []location, err error) {
+	if !b.has[areaMeta].Load() {
+		return nil, nil
+	}
+	base, rel := b.base(areaMeta, escape(key))
+	tags, err := names(base, rel)
+	if absent(err) || err == nil && len(tags) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("side files: %w", err)
+	}
+	used, err := b.usedTags(key)
+	if err != nil {
+		return nil, fmt.Errorf("side files: %w", err)
+	}
+	slices.Sort(tags)
+	for _, name := range tags {
+		if tag, err := strconv.ParseInt(name, 16, 64); err != nil || !used[tag] {
+			orphans = append(orphans, location{areaMeta, escape(key), name})
+		}
+	}
+	return orphans, nil
+}
+
 // usedTags are those of the key's versions.
-func (f *fsck) usedTags(key string) (map[int64]bool, error) {
+func (b *bucket) usedTags(key string) (map[int64]bool, error) {
 	used := make(map[int64]bool)
 	use := func(file *found) {
 		if file == nil {
 			return
 		}
 		used[file.st.mtime] = true
-		if a, _, err := f.b.rawAttr(file.fd, &file.st, key); err == nil {
+		if a, _, err := b.rawAttr(file.fd, &file.st, key); err == nil {
 			used[a.tag] = true
 		}
 		file.close()
 	}
-	cur, err := f.b.file(key)
+	cur, err := b.file(key)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	use(cur)
-	base, rel := f.b.base(areaVersions, escape(key))
+	base, rel := b.base(areaVersions, escape(key))
 	ids, err := names(base, rel)
 	if err != nil && !absent(err) {
 		return nil, err
 	}
 	for _, id := range ids {
-		v, err := f.b.versionFile(key, id)
+		v, err := b.versionFile(key, id)
 		if err != nil {
 			return nil, err
 		}
@@ -342,12 +364,12 @@ func (f *fsck) indexCurrent(ctx context.Context) (err error) {
 			})
 			continue
 		}
-		d, err := f.x.scanner.compareKey(f.b, f.ib, key, f.opts.Repair)
+		d, how, err := f.x.scanner.compareKey(f.b, f.ib, key, f.opts.Repair)
 		if err != nil && !errors.Is(err, errUnreadable) {
 			return err
 		}
 		if d == extra {
-			f.report(FindingIndexExtra, key, "current", done)
+			f.report(FindingIndexExtra, key, how, done)
 		}
 		if err := ctx.Err(); err != nil {
 			return err

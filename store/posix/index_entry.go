@@ -3,6 +3,7 @@ package posix
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"time"
 
 	"herald/store"
@@ -122,6 +123,18 @@ func decodeEntry(b []byte) (*indexEntry, error) {
 		}
 	}
 	return e, d.end()
+}
+
+// describeEntry says what an encoded entry tells; nil: nothing.
+func describeEntry(b []byte) string {
+	if b == nil {
+		return "nothing"
+	}
+	e, err := decodeEntry(b)
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("version %s of seq %d, %d bytes, ETag %s, area %d, %q", e.versionID, e.seq, e.size, e.etag, e.area, e.attrs)
 }
 
 // info is what a listing shows of e.

@@ -108,7 +108,7 @@ var errUnreadable = errors.New("cannot be read")
 // whether it did not. What cannot be read does not keep anybody from listing
 // the rest: the index stays as it is.
 func (s *scanner) recheck(b *bucket, ib *indexBucket, key string) (changed bool, err error) {
-	d, err := s.compareKey(b, ib, key, true)
+	d, _, err := s.compareKey(b, ib, key, true)
 	if errors.Is(err, errUnreadable) {
 		s.x.log.Warn("a file cannot be listed", "bucket", b.name, "key", key, "error", err)
 		return false, nil
@@ -117,19 +117,19 @@ func (s *scanner) recheck(b *bucket, ib *indexBucket, key string) (changed bool,
 }
 
 // compareKey compares the index with the key's current object, and with
-// correct makes it agree. Errors: errUnreadable.
-func (s *scanner) compareKey(b *bucket, ib *indexBucket, key string, correct bool) (difference, error) {
+// correct makes it agree. It says how they differ. Errors: errUnreadable.
+func (s *scanner) compareKey(b *bucket, ib *indexBucket, key string, correct bool) (d difference, how string, err error) {
 	g := s.x.d.guards.lock(b.name, key)
 	defer g.unlock()
 	f, err := b.file(key)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return same, fmt.Errorf("object %q: %w: %w", key, errUnreadable, err)
+		return same, "", fmt.Errorf("object %q: %w: %w", key, errUnreadable, err)
 	}
 	f.close()
 	k := bucketKey(spaceCurrent, ib.id, key)
 	had, err := s.x.get(k)
 	if err != nil {
-		return same, err
+		return same, "", err
 	}
 	var has []byte
 	if f != nil {
@@ -137,20 +137,21 @@ func (s *scanner) compareKey(b *bucket, ib *indexBucket, key string, correct boo
 	}
 	switch {
 	case string(has) == string(had):
-		return same, nil
+		return same, "", nil
 	case !correct:
 	case f == nil:
 		err = s.x.db.Delete(k, pebble.NoSync)
 	default:
 		err = s.x.db.Set(k, has, pebble.NoSync)
 	}
+	how = "index: " + describeEntry(had) + "; file: " + describeEntry(has)
 	switch {
 	case had == nil:
-		return missing, err
+		return missing, how, err
 	case f == nil:
-		return extra, err
+		return extra, how, err
 	}
-	return stale, err
+	return stale, how, err
 }
 
 // complete makes sure that all of a bucket's files have been seen once: at

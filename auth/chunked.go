@@ -259,7 +259,7 @@ func (c *chunkReader) finish() error {
 	}
 	// Clients differ in how many empty lines they end with; nothing else may
 	// follow.
-	for {
+	for range maxChunkLine {
 		b, err := c.src.ReadByte()
 		switch {
 		case errors.Is(err, io.EOF):
@@ -270,6 +270,7 @@ func (c *chunkReader) finish() error {
 			return errIncomplete("something follows the last chunk")
 		}
 	}
+	return errIncomplete("too many empty lines follow the last chunk")
 }
 
 // readTrailer reads "name:value" lines up to an empty one, and the trailer's

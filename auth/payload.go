@@ -59,20 +59,9 @@ func (v *Verified) setPayload(r *http.Request, hash string, chain *chunkChain) e
 func isLiteral(hash string) bool { return isHex(hash, sha256.Size) }
 
 // isChunked tells whether a body is aws-chunked although its hash does not say
-// so, as some clients have it.
-func isChunked(h http.Header) bool {
-	if h.Get(headerDecodedLength) != "" {
-		return true
-	}
-	for _, list := range h["Content-Encoding"] {
-		for token := range strings.SplitSeq(list, ",") {
-			if strings.EqualFold(strings.TrimSpace(token), "aws-chunked") {
-				return true
-			}
-		}
-	}
-	return false
-}
+// so, as some clients have it. The token aws-chunked in Content-Encoding alone
+// says nothing: a body without the length is taken as it comes (RGW).
+func isChunked(h http.Header) bool { return h.Get(headerDecodedLength) != "" }
 
 // StripAWSChunked takes the token aws-chunked from a Content-Encoding, which
 // describes the transfer and not the object. What is left may be empty.

@@ -87,16 +87,23 @@ func (v *Verifier) verify2(r *http.Request, accessKey, signature, date string, p
 	if err != nil {
 		return nil, err
 	}
-	toSign := v.stringToSign2(r, params, date, r.URL.EscapedPath())
-	if !equalSignatures(sign2(key.SecretKey, toSign), signature) {
-		// Some clients sign another escaping than they send.
-		again := v.stringToSign2(r, params, date, string(appendEscaped(nil, r.URL.Path, true)))
-		if !equalSignatures(sign2(key.SecretKey, again), signature) {
-			return nil, refuse(CodeSignatureDoesNotMatch,
-				"the signature is not the one that the gateway calculates from the request and the secret key",
-				Detail{"AWSAccessKeyId", accessKey}, Detail{"StringToSign", toSign},
-				Detail{"SignatureProvided", signature})
+	headers := r.Header
+	if presigned {
+		if headers, err = withQueryHeaders2(headers, params); err != nil {
+			return nil, err
 		}
+	}
+	toSign := v.stringToSign2(r, headers, params, date, r.URL.EscapedPath())
+	good := equalSignatures(sign2(key.SecretKey, toSign), signature)
+	if !good { // some clients sign another escaping than they send
+		again := v.stringToSign2(r, headers, params, date, string(appendEscaped(nil, r.URL.Path, true)))
+		good = equalSignatures(sign2(key.SecretKey, again), signature)
+	}
+	if !good || ambiguous2(params) {
+		return nil, refuse(CodeSignatureDoesNotMatch,
+			"the signature is not the one that the gateway calculates from the request and the secret key",
+			Detail{"AWSAccessKeyId", accessKey}, Detail{"StringToSign", toSign},
+			Detail{"SignatureProvided", signature})
 	}
 	if err := id.admit(); err != nil {
 		return nil, err
@@ -117,14 +124,14 @@ func sign2(secret, toSign string) string {
 
 // stringToSign2: method, Content-MD5, Content-Type, date, x-amz- headers,
 // resource.
-func (v *Verifier) stringToSign2(r *http.Request, params []param, date, path string) string {
+func (v *Verifier) stringToSign2(r *http.Request, headers http.Header, params []param, date, path string) string {
 	var b strings.Builder
 	for _, line := range [...]string{r.Method, r.Header.Get("Content-Md5"), r.Header.Get("Content-Type"), date} {
 		b.WriteString(line)
 		b.WriteByte('\n')
 	}
-	amzHeaders2(&b, r.Header)
-	if bucket := hostBucket(r.Host, v.opts.Domains); bucket != "" {
+	amzHeaders2(&b, headers)
+	if bucket := HostBucket(r.Host, v.opts.Domains); bucket != "" {
 		b.WriteString("/" + bucket)
 	}
 	if path == "" {
@@ -133,6 +140,52 @@ func (v *Verifier) stringToSign2(r *http.Request, params []param, date, path str
 	b.WriteString(path)
 	subresources2(&b, params)
 	return b.String()
+}
+
+// withQueryHeaders2 adds to the headers those x-amz- headers that a presigned
+// URL carries as parameters: signers of version 2 put them there and sign them
+// as headers. A real header goes first. Errors: *Error.
+func withQueryHeaders2(h http.Header, params []param) (http.Header, error) {
+	all := h
+	for _, p := range params {
+		if len(p.name) < 6 || !strings.EqualFold(p.name[:6], "x-amz-") {
+			continue
+		}
+		name := http.CanonicalHeaderKey(p.name)
+		switch {
+		case name == headerToken:
+			return nil, errToken()
+		case strings.ContainsAny(p.name, ": \r\n"), strings.ContainsAny(p.value, "\r\n"):
+			return nil, refuse(CodeSignatureDoesNotMatch, "a header among the parameters is malformed")
+		case len(h[name]) > 0:
+			continue
+		}
+		if len(all) == len(h) {
+			all = h.Clone()
+		}
+		all[name] = append(all[name], p.value)
+	}
+	return all, nil
+}
+
+// ambiguous2 tells whether a parameter's value would look like further
+// parameters in what version 2 signs, where values stand as they are. The
+// signer may have meant those.
+func ambiguous2(params []param) bool {
+	for _, p := range params {
+		if !signed2(p.name) {
+			continue
+		}
+		_, rest, more := strings.Cut(p.value, "&")
+		for more {
+			var part string
+			part, rest, more = strings.Cut(rest, "&")
+			if name, _, _ := strings.Cut(part, "="); signed2(name) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func amzHeaders2(b *strings.Builder, h http.Header) {
@@ -189,17 +242,26 @@ func signed2(name string) bool {
 	return false
 }
 
-// hostBucket returns the bucket that a host of the form BUCKET.DOMAIN names,
-// or "".
-func hostBucket(host string, domains []string) string {
+// HostBucket returns the bucket that a host of the form BUCKET.DOMAIN names,
+// in lower case, or "". Of nested domains the longest counts; a host that is
+// one of the domains names no bucket.
+func HostBucket(host string, domains []string) string {
+	if len(domains) == 0 {
+		return ""
+	}
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	host = strings.ToLower(host)
+	bucket, longest := "", -1
 	for _, d := range domains {
-		if bucket, ok := strings.CutSuffix(host, "."+strings.ToLower(d)); ok && bucket != "" {
-			return bucket
+		n := len(host) - len(d)
+		switch {
+		case len(d) <= longest || n < 0 || !strings.EqualFold(host[n:], d):
+		case n == 0:
+			return ""
+		case n > 1 && host[n-1] == '.':
+			bucket, longest = host[:n-1], len(d)
 		}
 	}
-	return ""
+	return strings.ToLower(bucket)
 }

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -203,4 +204,73 @@ func FuzzPresign(f *testing.F) {
 		}
 		checkFuzzed(t, v, r)
 	})
+}
+
+// presign2 returns a request whose query is signed over toSign, %s in which
+// stands for the expiry.
+func presign2(t *testing.T, method, target, toSign string) *http.Request {
+	t.Helper()
+	expires := strconv.FormatInt(time.Now().Unix()+60, 10)
+	r := mustRequest(t, method, target, "")
+	q := url.Values{"AWSAccessKeyId": {testAccess}, "Expires": {expires}, "Signature": {sign2(testSecret, fmt.Sprintf(toSign, expires))}}
+	if r.URL.RawQuery != "" {
+		r.URL.RawQuery += "&"
+	}
+	r.URL.RawQuery += q.Encode()
+	return sent(t, r)
+}
+
+// Headers that a URL carries as parameters are honoured, so they are signed.
+func TestVerify_Version2QueryHeaders(t *testing.T) {
+	v := newTestVerifier(t, VerifierOptions{})
+	tests := []struct{ name, target, toSign, want string }{
+		{"signed", "http://h/b/k?x-amz-meta-a=1&X-Amz-Acl=private", "PUT\n\n\n%s\nx-amz-acl:private\nx-amz-meta-a:1\n/b/k", ""},
+		{"added", "http://h/b/k?x-amz-tagging=a%3Db", "PUT\n\n\n%s\n/b/k", CodeSignatureDoesNotMatch},
+		{"changed", "http://h/b/k?x-amz-meta-a=2", "PUT\n\n\n%s\nx-amz-meta-a:1\n/b/k", CodeSignatureDoesNotMatch},
+		{"two in one", "http://h/b/k?x-amz-meta-a=1%0Ax-amz-meta-b:2", "PUT\n\n\n%s\nx-amz-meta-a:1\nx-amz-meta-b:2\n/b/k", CodeSignatureDoesNotMatch},
+		{"token", "http://h/b/k?x-amz-security-token=t", "PUT\n\n\n%s\nx-amz-security-token:t\n/b/k", CodeInvalidToken},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := v.Verify(presign2(t, "PUT", tt.target, tt.toSign)); code(err) != tt.want {
+				t.Errorf("Verify = %v, want %q", err, tt.want)
+			}
+		})
+	}
+	r := presign2(t, "PUT", "http://h/b/k?x-amz-acl=private", "PUT\n\n\n%s\nx-amz-acl:private\n/b/k")
+	r.Header.Set("X-Amz-Acl", "public-read")
+	if _, err := v.Verify(r); code(err) != CodeSignatureDoesNotMatch {
+		t.Errorf("another header: Verify = %v", err)
+	}
+}
+
+// What is signed as two parameters must not come as one, whose value looks
+// like both: the URL of a part would store an object.
+func TestVerify_Version2MergedParameters(t *testing.T) {
+	v := newTestVerifier(t, VerifierOptions{})
+	const toSign = "PUT\n\n\n%s\n/b/k?partNumber=1&uploadId=u"
+	if _, err := v.Verify(presign2(t, "PUT", "http://h/b/k?uploadId=u&partNumber=1", toSign)); err != nil {
+		t.Errorf("apart: Verify = %v", err)
+	}
+	if _, err := v.Verify(presign2(t, "PUT", "http://h/b/k?partNumber=1%26uploadId%3Du", toSign)); code(err) != CodeSignatureDoesNotMatch {
+		t.Errorf("merged: Verify = %v, want %s", err, CodeSignatureDoesNotMatch)
+	}
+	const named = "GET\n\n\n%s\n/b/k?response-content-disposition=attachment; filename=\"a&b\""
+	if _, err := v.Verify(presign2(t, "GET", "http://h/b/k?response-content-disposition="+url.QueryEscape(`attachment; filename="a&b"`), named)); err != nil {
+		t.Errorf("a plain ampersand: Verify = %v", err)
+	}
+}
+
+// Of nested domains the longest counts; a domain itself names no bucket.
+func TestHostBucket(t *testing.T) {
+	domains := []string{"example.com", "s3.example.com"}
+	for host, want := range map[string]string{
+		"b.example.com": "b", "B.example.com:7480": "b", "b.c.example.com": "b.c",
+		"s3.example.com": "", "s3.example.com:80": "", "example.com": "", "b.s3.example.com": "b",
+		".example.com": "", "bexample.com": "", "h": "", "": "", "[::1]:80": "", "example.com.": "",
+	} {
+		if got := HostBucket(host, domains); got != want {
+			t.Errorf("HostBucket(%q) = %q, want %q", host, got, want)
+		}
+	}
 }

@@ -185,7 +185,7 @@ func parseTarget(domains []string, host, path string) (target, error) {
 		return target{}, codeInvalidURI
 	}
 	rest := path[1:]
-	bucket := hostBucket(domains, host)
+	bucket := auth.HostBucket(host, domains)
 	if bucket == "" {
 		bucket, rest, _ = strings.Cut(rest, "/")
 		if bucket == "" {
@@ -208,21 +208,4 @@ func parseTarget(domains []string, host, path string) (target, error) {
 		t.hasTenant, t.tenant, t.bucket = true, tenant, name
 	}
 	return t, nil
-}
-
-// hostBucket returns the bucket that a host names, or "".
-func hostBucket(domains []string, host string) string {
-	if len(domains) == 0 {
-		return ""
-	}
-	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
-		host = host[:i]
-	}
-	for _, d := range domains {
-		n := len(host) - len(d)
-		if n > 1 && host[n-1] == '.' && strings.EqualFold(host[n:], d) {
-			return strings.ToLower(host[:n-1])
-		}
-	}
-	return ""
 }

@@ -16,11 +16,13 @@ import (
 // TestSuite runs the conformance suite on the filesystem of the temporary
 // directory.
 func TestSuite(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, newTree(t, posix.Options{}).harness())
 }
 
 // TestSuite_NoXattr keeps all attributes in side files.
 func TestSuite_NoXattr(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, newTree(t, posix.Options{NoXattr: true}).harness())
 }
 
@@ -29,6 +31,7 @@ func TestSuite_Faulty(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the suite runs without the wrapper in short mode")
 	}
+	t.Parallel()
 	h := newTree(t, posix.Options{Relaxed: true}).harness()
 	open, crash := h.Open, h.Crash
 	h.Open = func(t *testing.T) store.Driver { return &storetest.Faulty{Driver: open(t)} }

@@ -176,6 +176,7 @@ func readWhole(t *testing.T, b *bucket, key string) string {
 // TestCrash_Uploads kills the store at fault points while it takes uploads,
 // and compares what is there with a model.
 func TestCrash_Uploads(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))

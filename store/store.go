@@ -289,7 +289,8 @@ type Outcomes interface {
 // at most 512 bytes. A value is at most 1 MiB. Another gateway on the same store
 // sees a change within a second.
 type Records interface {
-	// Get returns a document and its version, which changes with each write.
+	// Get returns a document and its version, which changes with each write
+	// and is never used again for that name, also after Delete.
 	// It may come from a cache that is at most a second old. The caller must
 	// not change the bytes. Errors: ErrNoSuchRecord.
 	Get(ctx context.Context, name string) (value []byte, version uint64, err error)

@@ -1,6 +1,7 @@
 package posix
 
 import (
+	"bytes"
 	"encoding/hex"
 	"maps"
 	"slices"
@@ -89,7 +90,7 @@ func (a *attr) encodeHead(b []byte, flags byte) []byte {
 // decodeAttr reads an encoded attr. side tells that its attributes are in the
 // side file. b may be reused afterwards.
 func decodeAttr(b []byte) (a *attr, side bool, err error) {
-	d := decoder{b: b}
+	d := decoder{b: bytes.Clone(b), alias: true} // one allocation for all strings
 	if d.byte() != attrVersion {
 		return nil, false, errCorrupt
 	}

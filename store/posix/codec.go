@@ -3,6 +3,7 @@ package posix
 import (
 	"encoding/binary"
 	"errors"
+	"unsafe"
 )
 
 var errCorrupt = errors.New("corrupt encoding")
@@ -25,10 +26,12 @@ func (e *encoder) bool(v bool) {
 }
 
 // decoder reads what encoder wrote. After the first error all values are zero
-// and err is set. Byte slices alias the input.
+// and err is set. Byte slices alias the input; strings do if alias is set,
+// which wants an input that nobody changes any more.
 type decoder struct {
-	b   []byte
-	err error
+	b     []byte
+	err   error
+	alias bool
 }
 
 func (d *decoder) fail() { d.err, d.b = errCorrupt, nil }
@@ -84,7 +87,13 @@ func (d *decoder) bytes() []byte {
 	return d.raw(int(n))
 }
 
-func (d *decoder) string() string { return string(d.bytes()) }
+func (d *decoder) string() string {
+	b := d.bytes()
+	if d.alias {
+		return unsafe.String(unsafe.SliceData(b), len(b))
+	}
+	return string(b)
+}
 
 // end reports an error unless all was read.
 func (d *decoder) end() error {

@@ -349,11 +349,11 @@ func (b *bucket) link(f *found, dirFD int, name string) error {
 func (p *pendingPut) place() (area, error) {
 	b, key := p.b, p.entry.key
 	if !p.attr.marker {
-		return b.place(key, p.temp, p.prior.object() == nil)
+		return b.place(key, p.temp, p.prior.object(), p.entry.staged == "")
 	}
 	l := versionLocation(key, p.attr.versionID)
 	err := b.change(l.area, l.dir, true, func(fd int) error {
-		return p.temp.into(b.d, fd, l.name, false)
+		return p.temp.into(b.d, fd, l.name, replacing)
 	})
 	if prior := p.prior.object(); err == nil && prior != nil {
 		err = b.unlink(prior.at)
@@ -362,15 +362,23 @@ func (p *pendingPut) place() (area, error) {
 }
 
 // place gives a file its name as the key's current version: in the natural
-// place, or else in the escape place.
-func (b *bucket) place(key string, t *temp, free bool) (area, error) {
+// place, or else in the escape place. prior is the current object, if there is
+// one; lazy tells that the file's data need not be written soon.
+func (b *bucket) place(key string, t *temp, prior *found, lazy bool) (area, error) {
 	locations := []location{naturalLocation(key), escapeLocation(key)}
 	if !natural(key) {
 		locations = locations[1:]
 	}
 	var err error
 	for _, l := range locations {
-		err = b.change(l.area, l.dir, true, func(fd int) error { return t.into(b.d, fd, l.name, free) })
+		how := replacing
+		switch {
+		case prior == nil && lazy:
+			how = fresh
+		case lazy && prior.at == l:
+			how = swapping
+		}
+		err = b.change(l.area, l.dir, true, func(fd int) error { return t.into(b.d, fd, l.name, how) })
 		if err == nil || !inTheWay(err) {
 			return l.area, err
 		}

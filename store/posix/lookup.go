@@ -50,7 +50,11 @@ func (b *bucket) open(key string, l location) (*found, error) {
 	if l.area != areaNatural && !b.has[l.area].Load() {
 		return nil, fs.ErrNotExist
 	}
-	base, rel := b.base(l.area, l.path())
+	path := key
+	if l.area != areaNatural {
+		path = l.path()
+	}
+	base, rel := b.base(l.area, path)
 	for range maxTries {
 		fd, err := openBeneath(base, rel, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 		if err != nil {

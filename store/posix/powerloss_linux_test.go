@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +19,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"herald/journal"
+	"herald/store"
 	"herald/tests/powerloss"
 )
 
@@ -258,4 +261,63 @@ func runChild(t *testing.T, fs *powerloss.FS, test string, o any) (log [powerCli
 		t.Errorf("nothing was done: %s", noise.String())
 	}
 	return log
+}
+
+// TestDiskFull fills a filesystem: what does not fit is refused and leaves
+// nothing behind; what was there stays; room makes all well again.
+func TestDiskFull(t *testing.T) {
+	fs := powerloss.Mount(t, 96)
+	s := newTestStore(t, Options{})
+	s.dir = fs.Dir
+	d := s.open(t)
+	defer func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := d.CreateBucket(t.Context(), "bucket"); err != nil {
+		t.Fatal(err)
+	}
+	b, err := d.OpenBucket(t.Context(), "bucket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sizes := []int{1 << 20, 100_000, 1}
+	var last []string
+	for _, size := range sizes {
+		data := strings.Repeat("x", size)
+		for n := 0; ; n++ {
+			key := fmt.Sprintf("%d/%d", size, n)
+			err := putObject(b, key, data, store.CommitOptions{Versioning: store.Enabled})
+			if errors.Is(err, store.ErrNoSpace) {
+				break
+			}
+			if err != nil {
+				t.Fatalf("put %s: %v", key, err)
+			}
+			if n == 20_000 {
+				break // small ones fit for long
+			}
+			last = append(last, key)
+		}
+	}
+	for _, key := range last {
+		if _, err := b.Stat(t.Context(), key, ""); err != nil {
+			t.Fatalf("Stat(%q) = %v", key, err)
+		}
+	}
+	if list, _ := os.ReadDir(filepath.Join(s.root(), home, "staging")); len(list) != 0 {
+		t.Errorf("left in staging: %v", list)
+	}
+	for _, key := range last[:20] {
+		info, err := b.Stat(t.Context(), key, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Remove(t.Context(), key, info.VersionID, store.RemoveOptions{}); err != nil {
+			t.Fatalf("remove %s: %v", key, err)
+		}
+	}
+	d.space.at = time.Time{}
+	mustPut(t, b, "again", strings.Repeat("y", 1<<20))
 }

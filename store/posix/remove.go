@@ -189,7 +189,7 @@ func (r *removal) unlink() error {
 // that is there.
 func (b *bucket) promote(key string, f *found) (area, error) {
 	t := &temp{fd: -1, path: areaVersions.root(b.name)[len(home)+1:] + "/" + f.at.path()}
-	at, err := b.place(key, t, false)
+	at, err := b.place(key, t, nil, false)
 	if err != nil {
 		return 0, err
 	}

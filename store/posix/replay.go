@@ -44,7 +44,9 @@ func (r *replay) end(d *Driver) (err error) {
 	return err
 }
 
-// reindex tells the index what files a key has.
+// reindex tells the index what files a key has, and removes side files that
+// belong to none: replay does not know those of versions that were replaced
+// before the crash.
 func (d *Driver) reindex(bucketName, key string) error {
 	b, err := d.bucket(bucketName)
 	if errors.Is(err, store.ErrNoSuchBucket) {
@@ -60,7 +62,13 @@ func (d *Driver) reindex(bucketName, key string) error {
 	if _, err := d.index.scanner.recheck(b, ib, key); err != nil {
 		return err
 	}
-	_, err = d.index.scanner.compareVersions(b, ib, key, true)
+	if _, err = d.index.scanner.compareVersions(b, ib, key, true); err != nil {
+		return err
+	}
+	orphans, err := b.orphanSides(key)
+	for _, l := range orphans {
+		err = errors.Join(err, b.unlink(l))
+	}
 	return err
 }
 
@@ -122,6 +130,11 @@ func (d *Driver) replayBucket(name, key string) (*bucket, error) {
 		return nil, nil
 	}
 	d.replay.touched[guardKey{name, key}] = struct{}{}
+	for i := 1; i < len(key); i++ {
+		if key[i] == '/' { // it may have been moved out of the way before the crash
+			d.replay.touched[guardKey{name, key[:i]}] = struct{}{}
+		}
+	}
 	return b, err
 }
 
@@ -250,7 +263,24 @@ func (p *replayedPut) clear() (free bool, err error) {
 	case !p.cur.native && !p.cur.known: // another program's
 		return !p.attr.marker, nil
 	}
-	return true, p.b.archive(p.entry.key, p.cur)
+	return true, p.archive()
+}
+
+// archive is bucket.archive that replaces nothing later: which there is if the
+// same id, the null version's, was archived again.
+func (p *replayedPut) archive() error {
+	old, err := p.b.versionFile(p.entry.key, p.cur.attr.versionID)
+	if err != nil {
+		return err
+	}
+	if old != nil {
+		err := p.b.identify(old)
+		old.close()
+		if err != nil || old.attr.seq > p.cur.attr.seq || old.st.ino == p.cur.st.ino {
+			return err
+		}
+	}
+	return p.b.archive(p.entry.key, p.cur)
 }
 
 // dropVersion removes a version's file under versions/, with its side file, if
@@ -305,6 +335,9 @@ func (p *replayedPut) content() (area, error) {
 			return 0, err
 		}
 	}
+	if p.later && !p.cur.native && !p.cur.known && b.d.inodeAttrs() {
+		return areaNatural, nil // another program's file took its place
+	}
 	if p.attr.marker || p.later {
 		return areaVersions, p.toVersions(t)
 	}
@@ -322,7 +355,7 @@ func (p *replayedPut) place(t *temp) (area, error) {
 			b.d.dirs.put(dir)
 		}
 	}
-	at, err := b.place(key, t, false)
+	at, err := b.place(key, t, nil, false)
 	if err == nil && at == areaNatural && b.has[areaKeys].Load() {
 		err = b.unlink(escapeLocation(key))
 	}
@@ -345,7 +378,7 @@ func (p *replayedPut) toVersions(t *temp) error {
 		}
 	}
 	l := versionLocation(key, p.attr.versionID)
-	return b.change(l.area, l.dir, true, func(fd int) error { return t.into(b.d, fd, l.name, false) })
+	return b.change(l.area, l.dir, true, func(fd int) error { return t.into(b.d, fd, l.name, replacing) })
 }
 
 // file returns the file with the put's data; nil: a staged file that has its

@@ -22,7 +22,7 @@ type body struct {
 type temp struct {
 	fd   int
 	path string // where it is, relative to .herald; "": it has no name yet
-	own  bool   // close closes fd
+	own  bool   // drop closes fd
 }
 
 // newName returns a name that was never used.
@@ -83,11 +83,19 @@ func (d *Driver) writeTemp(content []byte) (string, error) {
 	return name, nil
 }
 
-// into names the file, in place of another unless the name is known to be
-// free.
-func (t *temp) into(d *Driver, dirFD int, name string, free bool) error {
+// naming says what is where a file gets its name.
+type naming uint8
+
+const (
+	replacing naming = iota // perhaps a file
+	fresh                   // nothing, as far as is known
+	swapping                // surely a file
+)
+
+// into names the file.
+func (t *temp) into(d *Driver, dirFD int, name string, how naming) error {
 	if t.path == "" {
-		if free {
+		if how == fresh {
 			if err := linkFD(t.fd, dirFD, name, &d.linkPlain); err != unix.EEXIST {
 				return err
 			}
@@ -99,11 +107,30 @@ func (t *temp) into(d *Driver, dirFD int, name string, free bool) error {
 		t.path = "staging/" + n
 		d.fault("posix.temp.linked")
 	}
+	if how == swapping && t.swap(d, dirFD, name) {
+		return nil
+	}
 	if err := unix.Renameat(d.homeFD, t.path, dirFD, name); err != nil {
 		return err
 	}
 	t.path = ""
 	return nil
+}
+
+// swap is a rename that replaces a file without having the new one's data
+// written out first, which is what ext4 does in a plain rename. It answers
+// false, with nothing changed, where that cannot be done.
+func (t *temp) swap(d *Driver, dirFD int, name string) bool {
+	if exchange(d.homeFD, t.path, dirFD, name) != nil {
+		return false
+	}
+	err := unix.Unlinkat(d.homeFD, t.path, 0)
+	if err == unix.EISDIR || err == unix.EPERM {
+		// Another program made a directory of it at the last moment.
+		return exchange(d.homeFD, t.path, dirFD, name) != nil
+	}
+	t.path = "" // else it is swept at the next start
+	return true
 }
 
 // drop closes the file, and throws it away unless it got its name.

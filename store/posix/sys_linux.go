@@ -18,11 +18,17 @@ func openat(dirFD int, path string, flags int, mode uint32) (int, error) {
 	if flags&(unix.O_CREAT|unix.O_TMPFILE) != 0 {
 		how.Mode = uint64(mode)
 	}
-	for {
+	for try := 0; ; try++ {
 		fd, err := unix.Openat2(dirFD, path, &how)
 		switch err {
 		case unix.EAGAIN: // a rename came between
 			continue
+		case unix.EXDEV:
+			// The path leads out; or the file was swapped for another, and so
+			// moved out, in between.
+			if try < 8 {
+				continue
+			}
 		case unix.ENOSYS, unix.EPERM:
 			return openWalk(dirFD, path, flags, mode)
 		}
@@ -147,3 +153,8 @@ func totalSpace(fd int) (uint64, error) {
 }
 
 const linkEmptyPath = unix.AT_EMPTY_PATH
+
+// exchange swaps two names.
+func exchange(fromFD int, from string, toFD int, to string) error {
+	return unix.Renameat2(fromFD, from, toFD, to, unix.RENAME_EXCHANGE)
+}

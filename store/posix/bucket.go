@@ -81,35 +81,52 @@ func (d *Driver) bucket(name string) (*bucket, error) {
 	if !validBucket(name) {
 		return nil, store.ErrNoSuchBucket
 	}
-	st, err := statAt(d.rootFD, name, unix.AT_SYMLINK_NOFOLLOW)
-	if err != nil && !absent(err) {
-		return nil, fmt.Errorf("open bucket %s: %w", name, err)
+	b, stale, err := d.lookBucket(name)
+	if stale != nil {
+		// Not under d.mu: it waits for who uses the bucket, and one of them may
+		// be DeleteBucket, which wants d.mu.
+		d.retire(stale)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	b := d.buckets[name]
-	if b != nil && err == nil && st.ino == b.ino {
-		return b, nil
-	}
-	if b != nil { // removed or replaced by another program
-		delete(d.buckets, name)
-		d.retire(b)
-	}
-	if err != nil || !st.dir() {
-		return nil, store.ErrNoSuchBucket
-	}
-	if b, err = d.newBucket(name); err != nil {
-		return nil, err
-	}
-	d.buckets[name] = b
-	return b, nil
+	return b, err
 }
 
-// retire ends a bucket that is no longer what its name leads to.
+// lookBucket is bucket; stale is one of that name which was removed or
+// replaced by another program, or is being deleted: the caller retires it.
+func (d *Driver) lookBucket(name string) (b, stale *bucket, err error) {
+	st, err := statAt(d.rootFD, name, unix.AT_SYMLINK_NOFOLLOW)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if b = d.buckets[name]; b != nil && err == nil && st.ino == b.ino {
+		return b, nil, nil
+	}
+	// Again: what is known may be newer than the answer.
+	st, err = statAt(d.rootFD, name, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil && !absent(err) {
+		return nil, nil, fmt.Errorf("open bucket %s: %w", name, err)
+	}
+	if b != nil && err == nil && st.ino == b.ino {
+		return b, nil, nil
+	}
+	stale = b
+	delete(d.buckets, name)
+	if err != nil || !st.dir() {
+		return nil, stale, store.ErrNoSuchBucket
+	}
+	if b, err = d.newBucket(name); err != nil {
+		return nil, stale, err
+	}
+	d.buckets[name] = b
+	return b, stale, nil
+}
+
+// retire ends a bucket that is no longer what its name leads to, unless it has
+// ended already.
 func (d *Driver) retire(b *bucket) {
 	b.life.Lock()
 	defer b.life.Unlock()
-	b.end()
+	if !b.gone {
+		b.end()
+	}
 }
 
 func (d *Driver) newBucket(name string) (*bucket, error) {
@@ -205,7 +222,9 @@ func (d *Driver) DeleteBucket(_ context.Context, name string) error {
 		return bucketError(name, err)
 	}
 	d.mu.Lock()
-	delete(d.buckets, name)
+	if d.buckets[name] == b {
+		delete(d.buckets, name)
+	}
 	d.mu.Unlock()
 	b.end()
 	if err := d.clearBucket(name); err != nil {
@@ -213,6 +232,21 @@ func (d *Driver) DeleteBucket(_ context.Context, name string) error {
 	}
 	if err := flushFile(d.rootFD); err != nil {
 		return bucketError(name, err)
+	}
+	return nil
+}
+
+// forgetGone lets the index forget the buckets that are no longer there: their
+// removal was interrupted after its linearization point, or another program
+// removed them.
+func (d *Driver) forgetGone() error {
+	for _, name := range d.index.names() {
+		if _, err := statAt(d.rootFD, name, unix.AT_SYMLINK_NOFOLLOW); !absent(err) {
+			continue
+		}
+		if err := d.index.bucketGone(name); err != nil {
+			return err
+		}
 	}
 	return nil
 }

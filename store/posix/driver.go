@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -157,21 +159,25 @@ func (d *Driver) open(root string) (err error) {
 	if d.index, err = openIndex(d); err != nil {
 		return err
 	}
+	if err := d.forgetGone(); err != nil {
+		return err
+	}
 	return d.journal.Register(journal.StreamStore, d)
 }
 
 // release gives back what open took.
 func (d *Driver) release() error {
 	var errs []error
+	d.mu.Lock()
+	buckets := slices.Collect(maps.Values(d.buckets))
+	clear(d.buckets)
+	d.mu.Unlock()
+	for _, b := range buckets {
+		d.retire(b) // waits for who changes something; that wants the index
+	}
 	if d.index != nil {
 		errs = append(errs, d.index.close())
 	}
-	d.mu.Lock()
-	for name, b := range d.buckets {
-		delete(d.buckets, name)
-		d.retire(b)
-	}
-	d.mu.Unlock()
 	for _, fd := range []int{d.stagingFD, d.homeFD, d.rootFD} {
 		if fd >= 0 {
 			closeFD(fd)

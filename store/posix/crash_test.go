@@ -140,6 +140,9 @@ func readBucket(t *testing.T, d *Driver, name string) crashState {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := d.Fsck(ctx, FsckOptions{Report: func(f Finding) { t.Errorf("fsck: %+v", f) }}); err != nil {
+		t.Error(err)
+	}
 	s := crashState{}
 	for _, e := range page.Entries {
 		got := crashVersion{Marker: e.DeleteMarker, Null: e.VersionID == store.NullVersion}

@@ -1,6 +1,7 @@
 package posix
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -99,7 +100,7 @@ func decodeID(d *decoder, isHex bool) string {
 
 // decodeEntry is the inverse of encodeEntry; b may be reused afterwards.
 func decodeEntry(b []byte) (*indexEntry, error) {
-	d := decoder{b: b}
+	d := decoder{b: bytes.Clone(b), alias: true} // one allocation for all strings
 	flags := d.byte()
 	e := &indexEntry{marker: flags&entryMarker != 0, area: area(flags >> entryAreaShift)}
 	e.seq = binary.BigEndian.Uint64(d.raw(8))

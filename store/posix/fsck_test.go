@@ -46,6 +46,17 @@ func TestFsck_Clean(t *testing.T) {
 	}
 }
 
+// TestFsck_InterruptedDeleteBucket: the directory of a bucket is gone, and the
+// process ended before the index was told.
+func TestFsck_InterruptedDeleteBucket(t *testing.T) {
+	tr := newTree(t, Options{})
+	tr.must(tr.o.CreateBucket(t.Context(), "leaving"))
+	tr.reopen(t, func() { tr.must(os.Remove(filepath.Join(tr.s.root(), "leaving"))) })
+	if _, all := tr.fsck(FsckOptions{}); len(all) != 0 {
+		t.Errorf("findings: %+v", all)
+	}
+}
+
 // TestFsck_Damage plants each kind of damage. Fsck has to find it, to leave it
 // alone, to repair it, and then to find nothing.
 func TestFsck_Damage(t *testing.T) {

@@ -15,6 +15,7 @@ type countedBody struct {
 	io.ReadCloser
 	control *http.ResponseController
 	idle    time.Duration
+	once    bool // idle is the time for the whole body
 	n       int64
 	eof     bool
 	failed  bool      // nothing more will come
@@ -26,7 +27,7 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	if b.eof {
 		return 0, io.EOF
 	}
-	if now := time.Now(); now.Sub(b.armed) > b.idle/4 {
+	if now := time.Now(); b.armed.IsZero() || !b.once && now.Sub(b.armed) > b.idle/4 {
 		b.armed = now
 		_ = b.control.SetReadDeadline(now.Add(b.idle)) // not every writer has one
 	}

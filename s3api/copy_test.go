@@ -140,3 +140,14 @@ func TestCopyObject_Versions(t *testing.T) {
 	f.wantError(404, codeNoSuchKey, call{method: "PUT", path: "/bkt/c", header: headers("x-amz-copy-source", "bkt/k")})
 	f.wantError(400, codeInvalidRequest, call{method: "PUT", path: "/bkt/c", header: headers("x-amz-copy-source", "bkt/k?versionId="+marker)})
 }
+
+func TestCopyObject_SourceExpectedOwner(t *testing.T) {
+	f := newFixture(t, nil)
+	f.bucket("bkt")
+	f.want(200, call{method: "PUT", path: "/bkt/a", body: "data"})
+	copyOf := func(owner string) call {
+		return call{method: "PUT", path: "/bkt/b", header: headers("x-amz-copy-source", "bkt/a", "x-amz-source-expected-bucket-owner", owner)}
+	}
+	f.wantError(403, codeAccessDenied, copyOf("bob"))
+	f.want(200, copyOf("alice"))
+}

@@ -39,18 +39,28 @@ func (s *Server) listenBucketNotification(ctx context.Context, r *request) (*res
 	if err != nil {
 		return nil, err
 	}
-	l := listener{
-		server: s, events: nil, every: listenPing, ping: " ",
-	}
+	l := listener{server: s, every: listenPing, ping: " "}
 	if ping > 0 {
 		l.every, l.ping = time.Duration(min(ping, maxPingSeconds))*time.Second, "{\"Records\":[]}\n"
 	}
 	// Subscribed before the header goes out: who has seen it misses nothing.
 	ctx, l.cancel = context.WithCancel(ctx)
+	l.allowed = func() bool { return s.mayListen(ctx, r) }
 	l.events = s.notify.Listen(ctx, req)
 	r.setHeader(hContentType, "text/event-stream")
 	r.setHeader("Cache-Control", "no-cache")
 	return &response{stream: l.run}, nil
+}
+
+// mayListen tells whether the listener may still see what happens: its key may
+// be gone meanwhile, or the bucket another's.
+func (s *Server) mayListen(ctx context.Context, r *request) bool {
+	u, _, err := s.users.ByAccessKey(ctx, r.verified.AccessKey)
+	if err != nil || u.Suspended {
+		return false
+	}
+	b, err := s.store.BucketInfo(ctx, r.tenant, r.bucketName)
+	return err == nil && mayUse(u, b)
 }
 
 // listener writes one stream.
@@ -58,8 +68,10 @@ type listener struct {
 	server *Server
 	events <-chan notify.LiveEvent
 	cancel context.CancelFunc
-	every  time.Duration
-	ping   string
+	// allowed is asked before each event and each ping.
+	allowed func() bool
+	every   time.Duration
+	ping    string
 
 	w       http.ResponseWriter
 	control *http.ResponseController
@@ -82,9 +94,12 @@ func (l listener) run(w http.ResponseWriter) (int64, error) {
 		case <-l.server.stopped:
 			return l.sent, nil
 		case <-tick.C:
+			if !l.allowed() {
+				return l.sent, nil
+			}
 			err = l.write(l.ping)
 		case e, more := <-l.events:
-			if !more || e.Dropped {
+			if !more || e.Dropped || !l.allowed() {
 				return l.sent, nil
 			}
 			err = l.record(e.Record)

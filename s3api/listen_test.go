@@ -78,3 +78,40 @@ func TestListen_Ping(t *testing.T) {
 		t.Errorf("line = %q, %v", line, err)
 	}
 }
+
+// The stream ends before it shows what happens in another's bucket of the same
+// name, or when the listener's key is gone.
+func TestListen_RightsEnd(t *testing.T) {
+	f := newFixture(t, nil)
+	listen := func() io.ReadCloser {
+		t.Helper()
+		resp, err := f.http.Client().Do(f.request(call{method: "GET", path: "/bkt?events="}))
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("listen = %v, %v", resp, err)
+		}
+		return resp.Body
+	}
+	wantEnd := func(stream io.ReadCloser) {
+		t.Helper()
+		defer func() { _ = stream.Close() }()
+		if rest, err := io.ReadAll(stream); err != nil || strings.Contains(string(rest), "Records") {
+			t.Errorf("stream = %q, %v", rest, err)
+		}
+	}
+	f.bucket("bkt")
+	stream := listen()
+	f.want(204, call{method: "DELETE", path: "/bkt"})
+	f.want(200, call{user: "bob", method: "PUT", path: "/bkt"})
+	f.want(200, call{user: "bob", method: "PUT", path: "/bkt/secret", body: "x"})
+	wantEnd(stream)
+
+	f.want(204, call{user: "bob", method: "DELETE", path: "/bkt/secret"})
+	f.want(204, call{user: "bob", method: "DELETE", path: "/bkt"})
+	f.bucket("bkt")
+	stream = listen()
+	if _, err := f.users.RemoveKey(context.Background(), "alice", testAccessKey("alice")); err != nil {
+		t.Fatal(err)
+	}
+	f.want(200, call{user: "root", method: "PUT", path: "/bkt/k", body: "x"})
+	wantEnd(stream)
+}

@@ -65,7 +65,6 @@ func uploadChecksumOf(u *store.Upload) uploadChecksum {
 
 // createMultipartUpload answers CreateMultipartUpload. No event tells of it.
 func (s *Server) createMultipartUpload(ctx context.Context, r *request) (*response, error) {
-	r.adoptHeaders()
 	uploads, err := r.bucket.Uploads()
 	if err != nil {
 		return nil, err
@@ -145,7 +144,6 @@ func (t partTarget) describe(ctx context.Context, key string) (*store.Upload, er
 
 // uploadPart answers UploadPart.
 func (s *Server) uploadPart(ctx context.Context, r *request) (*response, error) {
-	r.adoptHeaders()
 	number, err := parsePartNumber(r.query.get("partNumber"))
 	if err != nil {
 		return nil, err
@@ -208,7 +206,6 @@ func partChecksum(p *store.Part, alg algorithm) string { return p.Attrs[partSumP
 
 // uploadPartCopy answers UploadPartCopy.
 func (s *Server) uploadPartCopy(ctx context.Context, r *request) (*response, error) {
-	r.adoptHeaders()
 	number, err := parsePartNumber(r.query.get("partNumber"))
 	if err != nil {
 		return nil, err

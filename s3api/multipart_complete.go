@@ -96,7 +96,6 @@ func multipartETag(parts []completePart) (string, error) {
 // completeMultipartUpload answers CompleteMultipartUpload. Repeated after it
 // succeeded it answers the same again, without an event.
 func (s *Server) completeMultipartUpload(ctx context.Context, r *request) (*response, error) {
-	r.adoptHeaders()
 	target, err := r.upload()
 	if err != nil {
 		return nil, err

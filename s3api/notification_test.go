@@ -9,6 +9,15 @@ import (
 	"herald/notify"
 )
 
+// longConfigurations are longer together than a bucket's may be.
+func longConfigurations(arn, rest string) (list []string) {
+	const long = 60_000
+	for i := range maxRules/long + 1 {
+		list = append(list, topicConfiguration(strings.Repeat(string(rune('a'+i)), long), arn, rest))
+	}
+	return list
+}
+
 func topicConfiguration(id, arn, rest string) string {
 	return "<TopicConfiguration><Id>" + id + "</Id><Topic>" + arn + "</Topic>" + rest + "</TopicConfiguration>"
 }
@@ -113,7 +122,7 @@ func TestNotification_Errors(t *testing.T) {
 		{"regex", doc(topicConfiguration("n", arn, rule("S3Key", "<Name>regex</Name><Value>(</Value>"))), 400, codeMalformedXML},
 		{"unknown topic", doc(good, topicConfiguration("n", arn+"x", event)), 404, codeNoSuchKey},
 		{"unknown topic before bad event", doc(topicConfiguration("n", arn+"x", event), topicConfiguration("n", arn, "<Event>x</Event>")), 400, codeInvalidArgument},
-		{"too many", doc(topicConfiguration(strings.Repeat("x", maxRules), arn, event)), 400, codeInvalidArgument},
+		{"too many", doc(longConfigurations(arn, event)...), 400, codeInvalidArgument},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"herald/auth"
 	"herald/notify"
 	"herald/store"
 )
@@ -18,6 +17,7 @@ const (
 	hCopySource          = "X-Amz-Copy-Source"
 	hCopySourceRange     = "X-Amz-Copy-Source-Range"
 	hCopySourceVersionID = "X-Amz-Copy-Source-Version-Id"
+	hSourceOwner         = "X-Amz-Source-Expected-Bucket-Owner"
 	hMetadataDirective   = "X-Amz-Metadata-Directive"
 	hTaggingDirective    = "X-Amz-Tagging-Directive"
 )
@@ -72,7 +72,7 @@ func (s *Server) openSource(ctx context.Context, r *request) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !mayRead(r.user, b.Info) {
+	if want := r.header(hSourceOwner); !mayUse(r.user, b.Info) || want != "" && want != b.Info.Owner {
 		return nil, codeAccessDenied
 	}
 	reader, err := b.Open(ctx, name.key, name.versionID)
@@ -90,18 +90,12 @@ func (s *Server) openSource(ctx context.Context, r *request) (*source, error) {
 	return &source{reader, name, b.Info}, nil
 }
 
-// mayRead is authorize for the source of a copy.
-func mayRead(u *auth.User, b *store.BucketInfo) bool {
-	return u.Privileged() || b.Owner != "" && b.Owner == u.UID()
-}
-
 // shownVersion is the source's version id as the client sees it.
 func (src *source) shownVersion() string { return versionIn(src.bucketInfo, src.Info()) }
 
 // copyObject answers CopyObject. Where nothing must be hashed the driver
 // copies, and ETag, checksum and parts are those of the source.
 func (s *Server) copyObject(ctx context.Context, r *request) (*response, error) {
-	r.adoptHeaders()
 	src, err := s.openSource(ctx, r)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,6 @@ import (
 // putObject stores one object. Nothing is visible before its body arrived
 // whole and was found to be what its digests say.
 func (s *Server) putObject(ctx context.Context, r *request) (*response, error) {
-	r.adoptHeaders()
 	in, err := r.incoming()
 	if err != nil {
 		return nil, err

@@ -42,3 +42,12 @@ func TestPresigned_HeadersInQuery(t *testing.T) {
 	got := f.want(200, call{user: "-", method: "GET", path: u.RequestURI()})
 	wantHeader(t, got, "Content-Type", "x/y", "x-amz-storage-class", "GLACIER", "x-amz-meta-a", "b", "x-amz-checksum-crc32", "NhCmhg==")
 }
+
+func TestPresigned_ExpectedOwnerInQuery(t *testing.T) {
+	f := newFixture(t, nil)
+	f.bucket("bkt")
+	u := f.presign(call{method: "GET", path: "/bkt?x-amz-expected-bucket-owner=bob"})
+	f.wantError(403, codeAccessDenied, call{user: "-", method: "GET", path: u.RequestURI()})
+	u = f.presign(call{method: "GET", path: "/bkt?x-amz-expected-bucket-owner=alice"})
+	f.want(200, call{user: "-", method: "GET", path: u.RequestURI()})
+}

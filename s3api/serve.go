@@ -10,6 +10,9 @@ import (
 	"runtime/debug"
 	"strconv"
 	"time"
+
+	"herald/auth"
+	"herald/store"
 )
 
 // maxHeaderSection is what the header fields of a request may take, in bytes.
@@ -69,7 +72,9 @@ func (s *Server) process(ctx context.Context, r *request, control *http.Response
 		return nil, err
 	}
 	if r.http.ContentLength != 0 {
-		r.body = &countedBody{ReadCloser: r.http.Body, control: control, idle: s.bodyIdle}
+		// A form may be read before its sender is known: it gets no more time
+		// as its bytes come.
+		r.body = &countedBody{ReadCloser: r.http.Body, control: control, idle: s.bodyIdle, once: r.route.sns}
 		r.http.Body = r.body
 	}
 	if err := s.authenticate(r); err != nil {
@@ -129,6 +134,7 @@ func (s *Server) authenticate(r *request) error {
 		return err
 	}
 	r.verified, r.user = v, v.User
+	r.adoptHeaders()
 	if !r.explicitTenant && r.user != nil {
 		r.tenant = r.user.Tenant
 	}
@@ -146,9 +152,13 @@ func (s *Server) openBucket(ctx context.Context, r *request) (err error) {
 }
 
 // authorize decides whether the sender may run the operation. Anonymous
-// requests are refused: nothing can allow them yet.
+// requests are refused: nothing can allow them yet. To the topic API they are
+// no requests at all (RGW).
 func authorize(r *request) error {
-	if r.user == nil {
+	switch {
+	case r.user == nil && r.route.sns:
+		return fail(codeInvalidRequest, "Requests to the topic API must be signed.")
+	case r.user == nil:
 		return codeAccessDenied
 	}
 	if r.route.access == byUser {
@@ -157,13 +167,15 @@ func authorize(r *request) error {
 	if want := r.header(hExpectedOwner); want != "" && want != r.bucket.Info.Owner {
 		return codeAccessDenied
 	}
-	if r.user.Privileged() {
-		return nil
-	}
-	if owner := r.bucket.Info.Owner; owner == "" || owner != r.user.UID() {
+	if !mayUse(r.user, r.bucket.Info) {
 		return codeAccessDenied
 	}
 	return nil
+}
+
+// mayUse tells whether a bucket is the user's: its owner's and administrators'.
+func mayUse(u *auth.User, b *store.BucketInfo) bool {
+	return u.Privileged() || b.Owner != "" && b.Owner == u.UID()
 }
 
 // setCommonHeaders sets the headers of every answer; net/http adds Date.

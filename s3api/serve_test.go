@@ -401,6 +401,29 @@ func TestServe_StalledBody(t *testing.T) {
 	}
 }
 
+// A form may be read before its sender is known, so bytes that drip buy it no
+// more time.
+func TestServe_DrippingForm(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.BodyIdle = 100 * time.Millisecond })
+	conn, r := f.rawConn(f.head(call{method: "POST", path: "/", body: strings.Repeat("x", 1<<19)}, 1<<19, "") + "\r\n")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
+			if _, err := io.WriteString(conn, "x"); err != nil {
+				tick.Stop()
+				return
+			}
+		}
+	}()
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != 400 {
+		t.Errorf("response = %v, %v", resp, err)
+	}
+	_ = conn.Close() // ends the writer
+	<-done
+}
+
 func TestServe_TruncatedBody(t *testing.T) {
 	result := make(chan error, 1)
 	f := newStub(t, nil, func(_ *Server, _ context.Context, r *request) (*response, error) {

@@ -63,6 +63,8 @@ func TestParseXML(t *testing.T) {
 		"entity":      "<a>&x;</a>",
 		"deep":        strings.Repeat("<a>", 17) + strings.Repeat("</a>", 17),
 		"many":        "<a>" + strings.Repeat("<b/>", maxXMLNodes) + "</a>",
+		"attributes":  "<a" + strings.Repeat(` b=""`, 20_000) + "/>",
+		"comment":     "<a><!--" + strings.Repeat("b", maxXMLToken) + "--></a>",
 		"not UTF-8":   "<a>\xff</a>",
 		"latin1":      `<?xml version="1.0" encoding="ISO-8859-1"?><a/>`,
 		"control":     "<a>\x01</a>",

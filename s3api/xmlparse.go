@@ -13,12 +13,16 @@ import (
 const (
 	maxXMLDepth = 16
 	maxXMLNodes = 100_000
+	// maxXMLToken bounds a tag, a comment or a run of text, in bytes: each
+	// attribute of a tag takes many times its length in memory.
+	maxXMLToken = 64 << 10
 )
 
 var (
 	errXMLDirective = errors.New("document type declarations are not allowed")
 	errXMLTooDeep   = errors.New("document is nested too deeply")
 	errXMLTooMany   = errors.New("document has too many elements")
+	errXMLLongToken = errors.New("document has a tag or text that is too long")
 	errXMLRoot      = errors.New("document has no root element, or several")
 )
 
@@ -53,7 +57,8 @@ func (n *node) childText(name string) string {
 // parseXML reads a document into a tree, within the limits and without
 // document type declarations. Errors: MalformedXML.
 func parseXML(data []byte) (*node, error) {
-	p := xmlParser{dec: xml.NewDecoder(bytes.NewReader(data))}
+	src := &tokenReader{Reader: bytes.NewReader(data)}
+	p := xmlParser{dec: xml.NewDecoder(src), src: src}
 	root, err := p.document()
 	if err != nil {
 		return nil, failWith(codeMalformedXML, err)
@@ -63,13 +68,33 @@ func parseXML(data []byte) (*node, error) {
 
 type xmlParser struct {
 	dec   *xml.Decoder
+	src   *tokenReader
 	nodes int
+}
+
+// tokenReader gives a decoder, which reads byte by byte, maxXMLToken bytes for
+// each token.
+type tokenReader struct {
+	*bytes.Reader
+	n int // bytes of this token
+}
+
+func (t *tokenReader) ReadByte() (byte, error) {
+	if t.n++; t.n > maxXMLToken {
+		return 0, errXMLLongToken
+	}
+	return t.Reader.ReadByte()
+}
+
+func (p *xmlParser) token() (xml.Token, error) {
+	p.src.n = 0
+	return p.dec.Token()
 }
 
 func (p *xmlParser) document() (*node, error) {
 	var root *node
 	for {
-		tok, err := p.dec.Token()
+		tok, err := p.token()
 		if err == io.EOF && root != nil {
 			return root, nil
 		}
@@ -111,7 +136,7 @@ func (p *xmlParser) element(n *node, start xml.StartElement, depth int) error {
 	}
 	var text []byte
 	for {
-		tok, err := p.dec.Token()
+		tok, err := p.token()
 		if err != nil {
 			return err
 		}

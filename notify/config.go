@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -121,16 +122,20 @@ func MergeRules(have, put []Rule) []Rule {
 		return nil
 	}
 	out := slices.Clone(have)
+	at := make(map[string]int, len(have)+len(put))
+	for i := range slices.Backward(out) { // of equal keys the first counts
+		at[out[i].key()] = i
+	}
 	for _, r := range put {
 		if len(r.Events) == 0 {
 			r.Events = DefaultEvents()
 		}
-		i := slices.IndexFunc(out, func(o Rule) bool { return o.key() == r.key() })
-		if i < 0 {
-			out = append(out, r)
-		} else {
+		if i, ok := at[r.key()]; ok {
 			out[i] = r
+			continue
 		}
+		at[r.key()] = len(out)
+		out = append(out, r)
 	}
 	return out
 }
@@ -185,8 +190,8 @@ func compileKeyFilter(rules []FilterRule) (keyFilter, error) {
 			if r.Value == "" {
 				continue // no condition (RGW)
 			}
-			if _, err := regexp.Compile(r.Value); err != nil { // alone: ")(" must not pass
-				return f, fmt.Errorf("%w: %v", ErrInvalidFilter, err)
+			if err := checkRegex(r.Value); err != nil {
+				return f, err
 			}
 			re, err := regexp.Compile(`^(?:` + r.Value + `)$`)
 			if err != nil {
@@ -198,6 +203,45 @@ func compileKeyFilter(rules []FilterRule) (keyFilter, error) {
 		}
 	}
 	return f, nil
+}
+
+// Limits on a regex: a bucket may have hundreds, which are kept compiled and
+// held against the key of every change.
+const (
+	maxRegex     = 1024 // bytes, as S3 bounds a filter's value
+	maxRegexSize = 2500 // with repetitions spelled out, about instructions
+)
+
+// checkRegex parses a regex alone, since ")(" must not pass, and within the
+// limits, which need no compiling. Errors: ErrInvalidFilter.
+func checkRegex(s string) error {
+	if len(s) > maxRegex {
+		return fmt.Errorf("%w: the regex is longer than %d bytes", ErrInvalidFilter, maxRegex)
+	}
+	re, err := syntax.Parse(s, syntax.Perl)
+	if err != nil {
+		return fmt.Errorf("%w: %v", ErrInvalidFilter, err)
+	}
+	if regexSize(re) > maxRegexSize {
+		return fmt.Errorf("%w: the regex is too large", ErrInvalidFilter)
+	}
+	return nil
+}
+
+// regexSize estimates what a regex becomes when compiled. Repeat counts are at
+// most 1000 in all (regexp/syntax), so that nothing overflows.
+func regexSize(re *syntax.Regexp) int {
+	n := 1
+	if re.Op == syntax.OpLiteral {
+		n = len(re.Rune)
+	}
+	for _, sub := range re.Sub {
+		n += regexSize(sub)
+	}
+	if re.Op == syntax.OpRepeat {
+		n *= max(re.Min, re.Max, 1)
+	}
+	return n
 }
 
 func (f *keyFilter) match(key string) bool {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -178,6 +179,19 @@ func TestMergeRules(t *testing.T) {
 	}
 }
 
+// A document of 1 MiB has that many rules; the work must not grow with their
+// square (it took minutes).
+func TestMergeRules_Many(t *testing.T) {
+	const n = 20_000
+	put := make([]Rule, n)
+	for i := range put {
+		put[i] = Rule{ID: strconv.Itoa(i), TopicARN: TopicARN("default", "", "t")}
+	}
+	if got := MergeRules(MergeRules(nil, put), put); len(got) != n || got[n-1].ID != put[n-1].ID {
+		t.Errorf("MergeRules gave %d rules, want %d", len(got), n)
+	}
+}
+
 func TestRule_Validate(t *testing.T) {
 	arn := TopicARN("default", "", "t")
 	key := func(rules ...FilterRule) Filter { return Filter{Key: FilterRules{rules}} }
@@ -194,6 +208,10 @@ func TestRule_Validate(t *testing.T) {
 		{"twice", Rule{ID: "i", TopicARN: arn, Filter: key(FilterRule{"prefix", "a"}, FilterRule{"prefix", "b"})}, ErrInvalidFilter},
 		{"bad regex", Rule{ID: "i", TopicARN: arn, Filter: key(FilterRule{"regex", "("})}, ErrInvalidFilter},
 		{"closes our group", Rule{ID: "i", TopicARN: arn, Filter: key(FilterRule{"regex", "a)|(?:b"})}, ErrInvalidFilter},
+		{"long regex", Rule{ID: "i", TopicARN: arn, Filter: key(FilterRule{"regex", strings.Repeat("a", maxRegex+1)})}, ErrInvalidFilter},
+		{"large regex", Rule{ID: "i", TopicARN: arn, Filter: key(FilterRule{"regex", "(" + strings.Repeat("ab", 400) + "){1000}"})}, ErrInvalidFilter},
+		{"large nested regex", Rule{ID: "i", TopicARN: arn, Filter: key(FilterRule{"regex", "((abc){10}){100}"})}, ErrInvalidFilter},
+		{"any key's regex", Rule{ID: "i", TopicARN: arn, Filter: key(FilterRule{"regex", "[a-z]{1,1000}"})}, nil},
 		{"look-ahead", Rule{ID: "i", TopicARN: arn, Filter: key(FilterRule{"regex", "(?=a)b"})}, ErrInvalidFilter},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -27,6 +27,9 @@ type httpPusher struct {
 
 var _ Pusher = (*httpPusher)(nil)
 
+// maxAnswerHeader bounds the header of an endpoint's answer, in bytes.
+const maxAnswerHeader = 64 << 10
+
 // httpIdle is how many idle connections to one endpoint are kept.
 const httpIdle = 128
 
@@ -48,6 +51,8 @@ func newHTTPPusher(e Endpoint, u *url.URL) *httpPusher {
 				MaxIdleConnsPerHost: httpIdle,
 				IdleConnTimeout:     60 * time.Second,
 				DisableCompression:  true,
+
+				MaxResponseHeaderBytes: maxAnswerHeader,
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
@@ -103,7 +108,8 @@ func (p *httpPusher) post(ctx context.Context, e *Event) error {
 	// So that the connection can be used again; an endless answer is not read.
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
 	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("endpoint answered %s", resp.Status)
+		// Not resp.Status: its text is the endpoint's, and goes to logs.
+		return fmt.Errorf("endpoint answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -270,6 +271,34 @@ func TestHTTP_Details(t *testing.T) {
 	}
 	if h.Get("Content-Length") != fmt.Sprint(len(sink.bodies[0])) && !strings.HasPrefix(sink.bodies[0], `{"Records":[{"eventVersion":"2.2"`) {
 		t.Errorf("body = %s", sink.bodies[0])
+	}
+}
+
+// What an endpoint says of itself is bounded and not repeated.
+func TestHTTP_HugeAnswer(t *testing.T) {
+	for _, answer := range []string{
+		"HTTP/1.1 500 secret\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nX-Secret: " + strings.Repeat("x", 2*maxAnswerHeader) + "\r\nContent-Length: 0\r\n\r\n",
+	} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = io.WriteString(conn, answer) // the pusher may hang up
+			_ = conn.Close()
+		}))
+		p, err := openPusher(Endpoint{URL: srv.URL, ConnectTimeout: time.Second, Timeout: 10 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		res := p.Push(t.Context(), []Event{{Record: []byte("{}")}})
+		if res[0].Status != Retry || res[0].Err == nil || strings.Contains(res[0].Err.Error(), "secret") {
+			t.Errorf("answer %.30q: %+v", answer, res)
+		}
+		_ = p.Close()
+		srv.Close()
 	}
 }
 

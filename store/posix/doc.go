@@ -24,8 +24,15 @@
 // cannot be, "a/b" does. Who looks for a key tries the natural place first,
 // and takes only a regular file; then the escape place. A file never moves
 // while its key's guard is held by another; moves against the direction of
-// that search, and promotions of versions, count bucket.moves, so that a
-// search which found nothing knows that it must be repeated.
+// that search, and promotions of versions, are counted in bucket.moves, so
+// that a search which found nothing knows that it must be repeated under the
+// key's guard.
+//
+// The current version is the file at the key's place. If there is none, it is
+// the newest of the key's versions if that is a delete marker; else there is
+// none (another program removed it). Version ids are 32 hex digits and begin
+// with the version's Seq, so that names in versions/ sort by age; only of the
+// null version the attributes must be read.
 //
 // # Attributes
 //
@@ -42,7 +49,9 @@
 // extended attribute then only says so (attrSide). Without extended
 // attributes all of attr is in the side file. As the name contains the tag, a
 // side file is written before its data file appears under its name, and one
-// rename changes both together. Update renames a new side file over the old.
+// rename changes both together. Update renames a new side file over the old;
+// a version that once had one keeps it. Side files are flushed where the
+// journal has not all of their version: bodies that were staged, and updates.
 //
 // # A change, step by step
 //
@@ -53,22 +62,43 @@
 //  3. flight.append: the journal record, registered as not applied;
 //     journal.Wait. From here the change happens, also by replay: it is the
 //     linearization point for crashes. An error now is ErrUnknownOutcome.
-//  4. Apply: linkat or rename; archive, promote; index; outcome. Nothing is
-//     flushed. flight.done.
+//  4. Apply: archive, then linkat or rename, which make the change visible;
+//     sweep what it replaced; index; outcome. Nothing is flushed. flight.done.
+//     A file is replaced by an exchange of names where the filesystem has
+//     that, because of a plain rename ext4 first writes out the new file.
 //  5. Release the guard.
 //
 // Nothing is visible before its record is durable. Checkpoint (driver.go)
 // returns the journal's position below which nothing is in flight.
 //
+// What can be refused is refused before step 3: Options.Reserve keeps room for
+// the rest. A change that is journaled and cannot be applied all the same
+// leaves the driver refusing changes until it is started anew.
+//
 // # Replay
 //
-// Records are applied again in order, and by force: a put rewrites data from
-// the record and never looks at what a file contains, because after a loss of
-// power un-flushed files may be empty. A staged body was flushed before its
-// record; it is found in staging/, or else it was renamed already and is
-// where its tag says, or was superseded. A put's record names the version
-// that was current before, so that replay archives that one and nothing else.
-// Each step is idempotent; a crash during replay is followed by another.
+// Records are applied again in order. The tree may be as it was at the last
+// checkpoint, ahead of the record (after a kill), or have any part of what was
+// done since (after a loss of power): files may be empty that were not flushed,
+// and attributes say less than they should. So a put writes data anew from
+// its record and never looks at what a file contains. Only a staged body is
+// not in its record: it was flushed before, and is in staging/, or else was
+// renamed already, or was superseded.
+//
+// Three rules keep that right (replay.go). Nothing of a later Seq is replaced,
+// because it may be a staged body: what comes too late goes to versions/, where
+// its successor's record finds it. What is in the place without being what the
+// record replaced was promoted to it later: it is archived, and the later
+// record promotes it again. Versions of a key are told apart by their tags,
+// which are files' times. A record names what it archives or promotes, so
+// that replay does that and nothing else. Each step is idempotent; a crash
+// during replay is followed by another.
+//
+// The index of all keys concerned is set right by the files at the end.
+//
+// BUG: another program's change of an object between the last checkpoint and
+// a crash may be undone by replay. Mounts and bind mounts below root are not
+// supported: files are renamed across the tree.
 //
 // # Directories
 //

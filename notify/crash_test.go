@@ -197,7 +197,7 @@ func firstSeen(records []Record, rule, key string) []string {
 // restart is a fresh process over what the last one left.
 func (r *rig) restart(opt Options, p *process) {
 	s, err := New(Config{
-		Records: r.store, Outcomes: mortalOutcomes{r.store, p}, Queues: mortalDriver{r.queues, p}, HostID: "host", Options: opt,
+		Records: r.store, Outcomes: mortalOutcomes{modelOutcomes{r.store}, p}, Queues: mortalDriver{r.queues, p}, HostID: "host", Options: opt,
 	})
 	if err != nil {
 		r.t.Error(err)

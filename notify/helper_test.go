@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -109,6 +110,25 @@ func (m *modelStore) Settle(_ context.Context, ref store.OpRef) (store.Outcome, 
 	}
 	m.barred[ref.ID] = true
 	return store.Outcome{}, store.ErrNoSuchOp
+}
+
+// modelOutcomes are those of a modelStore, whose List is of records.
+type modelOutcomes struct{ *modelStore }
+
+func (m modelOutcomes) List(_ context.Context, after store.OpID, max int) ([]store.OpRef, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []store.OpRef
+	for op := range m.outcomes {
+		if bytes.Compare(op[:], after[:]) > 0 {
+			out = append(out, store.OpRef{ID: op})
+		}
+	}
+	slices.SortFunc(out, func(a, b store.OpRef) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	if max > 0 {
+		out = out[:min(max, len(out))]
+	}
+	return out, nil
 }
 
 func (m *modelStore) Forget(_ context.Context, refs ...store.OpRef) error {
@@ -231,7 +251,7 @@ func (r *rig) open(opt Options) {
 		log = slog.New(slog.NewTextHandler(testWriter{r.t}, &slog.HandlerOptions{Level: slog.LevelError}))
 	}
 	s, err := New(Config{
-		Records: r.store, Outcomes: r.store, Queues: r.queues, HostID: "host", Registerer: r.metrics, Logger: log, Options: opt,
+		Records: r.store, Outcomes: modelOutcomes{r.store}, Queues: r.queues, HostID: "host", Registerer: r.metrics, Logger: log, Options: opt,
 	})
 	if err != nil {
 		r.t.Fatal(err)

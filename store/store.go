@@ -153,8 +153,10 @@ type Attrs map[string]string
 
 // Info describes one version of an object, or a delete marker.
 type Info struct {
-	Key          string
-	VersionID    string // "" in a bucket that was never versioned, NullVersion, or an id
+	Key string
+	// VersionID is an id, or NullVersion for what was written while versioning
+	// was not enabled. Whether clients see it depends on the bucket's state.
+	VersionID    string
 	IsLatest     bool
 	DeleteMarker bool
 	Size         int64  // bytes
@@ -277,8 +279,13 @@ type Outcomes interface {
 	// Settle returns the outcome of an op that came true. If it did not, the
 	// answer is ErrNoSuchOp and, from then on, it never will: its commit
 	// fails with ErrOpBarred before its linearization point. (Bars need not
-	// outlive the process when ops do not either.)
+	// outlive the process when ops do not either.) ErrUnknownOutcome: it cannot
+	// be told yet; no bar is set.
 	Settle(ctx context.Context, ref OpRef) (Outcome, error)
+	// List returns ops with an outcome that was not forgotten, whose ids are
+	// after the given one, in the order of ids, at most max (0: no bound). The
+	// refs are for Forget: what it does not need may be empty.
+	List(ctx context.Context, after OpID, max int) ([]OpRef, error)
 	// Forget drops outcomes (and bars). Unknown ids are no error. It need not
 	// be durable on return.
 	Forget(ctx context.Context, refs ...OpRef) error

@@ -1,11 +1,13 @@
 package posix
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -22,7 +24,8 @@ type outcomes struct {
 	mu      sync.Mutex // guards what follows
 	m       map[store.OpID]store.Outcome
 	bars    map[store.OpID]struct{}
-	changed bool // since the snapshot
+	changed bool   // since the snapshot
+	clock   uint64 // in the snapshot
 
 	anyBars atomic.Bool
 }
@@ -51,7 +54,9 @@ func (o *outcomes) barred(op store.OpID) bool {
 	return ok
 }
 
-// Settle implements store.Outcomes. It waits for what runs on the op's key.
+// Settle implements store.Outcomes. It waits for what runs on the op's key. A
+// change that is in the journal and could not be applied, or may be there
+// though the journal failed, has no outcome before the next start.
 func (o *outcomes) Settle(_ context.Context, ref store.OpRef) (store.Outcome, error) {
 	g := o.d.guards.lock(ref.Bucket, ref.Key)
 	defer g.unlock()
@@ -60,9 +65,39 @@ func (o *outcomes) Settle(_ context.Context, ref store.OpRef) (store.Outcome, er
 	if out, ok := o.m[ref.ID]; ok {
 		return out, nil
 	}
+	if err := o.d.undecided(); err != nil {
+		return store.Outcome{}, fmt.Errorf("settle %s: %w: %w", ref.ID, store.ErrUnknownOutcome, err)
+	}
 	o.bars[ref.ID] = struct{}{}
 	o.anyBars.Store(true)
 	return store.Outcome{}, store.ErrNoSuchOp
+}
+
+// undecided is nil, or why there may be changes that are made by the next
+// start.
+func (d *Driver) undecided() error {
+	if err := d.broken.Load(); err != nil {
+		return *err
+	}
+	return d.journal.Err()
+}
+
+// List implements store.Outcomes: the refs have no bucket and no key, as Forget
+// needs none.
+func (o *outcomes) List(_ context.Context, after store.OpID, limit int) ([]store.OpRef, error) {
+	var refs []store.OpRef
+	o.mu.Lock()
+	for op := range o.m {
+		if bytes.Compare(op[:], after[:]) > 0 {
+			refs = append(refs, store.OpRef{ID: op})
+		}
+	}
+	o.mu.Unlock()
+	slices.SortFunc(refs, func(a, b store.OpRef) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	if limit > 0 {
+		refs = refs[:min(limit, len(refs))]
+	}
+	return refs, nil
 }
 
 // Forget implements store.Outcomes. It is durable with what is journaled
@@ -106,33 +141,47 @@ const outcomesVersion = 1
 func (d *Driver) outcomesPath() string { return filepath.Join(d.root, home, "outcomes") }
 
 // save writes the snapshot. Whatever was applied before is in it, as every
-// outcome is put before its record is done.
+// outcome is put before its record is done. What is not in it any more was
+// forgotten because of records (the events that came of it): they are made
+// durable first, as the change itself will not be replayed again.
 func (o *outcomes) save() error {
 	o.mu.Lock()
-	if !o.changed {
+	clock := o.d.clock.last.Load()
+	if !o.changed && clock == o.clock {
 		o.mu.Unlock()
 		return nil
 	}
 	o.changed = false
 	e := encoder{make([]byte, 0, 4096)}
 	e.byte(outcomesVersion)
-	e.uint(o.d.clock.last.Load())
+	e.uint(clock)
 	e.uint(uint64(len(o.m)))
 	for op, out := range o.m {
 		e.raw(op[:])
 		encodeOutcome(&e, &out)
 	}
+	end := o.d.journal.End()
 	o.mu.Unlock()
-	name, err := o.d.writeFlushed(e.b)
+	err := o.d.journal.Wait(end)
 	if err == nil {
-		err = unix.Renameat(o.d.stagingFD, name, o.d.homeFD, "outcomes")
+		err = o.write(e.b)
 	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if err != nil {
-		o.mu.Lock()
 		o.changed = true
-		o.mu.Unlock()
+		return err
 	}
-	return err
+	o.clock = clock
+	return nil
+}
+
+func (o *outcomes) write(b []byte) error {
+	name, err := o.d.writeFlushed(b)
+	if err != nil {
+		return err
+	}
+	return unix.Renameat(o.d.stagingFD, name, o.d.homeFD, "outcomes")
 }
 
 func loadOutcomes(d *Driver) (*outcomes, error) {

@@ -222,6 +222,10 @@ func (o *faultyOutcomes) Settle(ctx context.Context, ref store.OpRef) (store.Out
 	return faultyDo(o.d, Call{"Settle", ref.Bucket, ref.Key}, func() (store.Outcome, error) { return o.Outcomes.Settle(ctx, ref) })
 }
 
+func (o *faultyOutcomes) List(ctx context.Context, after store.OpID, max int) ([]store.OpRef, error) {
+	return faultyDo(o.d, Call{"ListOutcomes", "", ""}, func() ([]store.OpRef, error) { return o.Outcomes.List(ctx, after, max) })
+}
+
 func (o *faultyOutcomes) Forget(ctx context.Context, refs ...store.OpRef) error {
 	return faultyErr(o.d, Call{"Forget", "", ""}, func() error { return o.Outcomes.Forget(ctx, refs...) })
 }

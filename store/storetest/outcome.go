@@ -1,7 +1,9 @@
 package storetest
 
 import (
+	"bytes"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +20,7 @@ func outcomeCases() []testCase {
 		{"Settle_Bars", outcomeBars},
 		{"Settle_Race", outcomeRace},
 		{"Forget", outcomeForget},
+		{"List", outcomeList},
 		{"Seq_Grows", outcomeSeq},
 		{"Prior", outcomePrior},
 		{"Many", outcomeMany},
@@ -194,6 +197,58 @@ func outcomeForget(f *Fixture) {
 		f.Fatalf("Forget = %v", err)
 	}
 	f.Want("k", "", "2")
+}
+
+// outcomeList: what was not forgotten can be found, page by page, and be
+// forgotten by what List gave.
+func outcomeList(f *Fixture) {
+	var want []store.OpID
+	for i := range 6 {
+		op := store.NewOpID()
+		f.Put("k", "v", WithOp(op))
+		if i == 2 {
+			if err := f.Driver().Outcomes().Forget(f.Context(), f.ref(op, "k")); err != nil {
+				f.Fatalf("Forget = %v", err)
+			}
+			continue
+		}
+		want = append(want, op)
+	}
+	f.Put("k", "without an op")
+	f.wantNoOp(store.NewOpID(), "k") // a bar is no outcome
+	slices.SortFunc(want, func(a, b store.OpID) int { return bytes.Compare(a[:], b[:]) })
+	f.Crash()
+	outcomes := f.Driver().Outcomes()
+	for _, limit := range []int{0, 2, 5} {
+		var got []store.OpID
+		for after := (store.OpID{}); ; after = got[len(got)-1] {
+			refs, err := outcomes.List(f.Context(), after, limit)
+			if err != nil || limit > 0 && len(refs) > limit {
+				f.Fatalf("List(%v, %d) = %v, %v", after, limit, refs, err)
+			}
+			for _, ref := range refs {
+				got = append(got, ref.ID)
+			}
+			if limit == 0 || len(refs) < limit {
+				break
+			}
+		}
+		got = slices.DeleteFunc(got, func(op store.OpID) bool { return !slices.Contains(want, op) }) // other cases' ops
+		if diff := cmp.Diff(want, got); diff != "" {
+			f.Fatalf("List by %d (-want +got):\n%s", limit, diff)
+		}
+	}
+	refs, err := outcomes.List(f.Context(), store.OpID{}, 0)
+	if err != nil {
+		f.Fatal(err)
+	}
+	refs = slices.DeleteFunc(refs, func(r store.OpRef) bool { return !slices.Contains(want, r.ID) })
+	if err := outcomes.Forget(f.Context(), refs...); err != nil {
+		f.Fatalf("Forget = %v", err)
+	}
+	for _, op := range want {
+		f.wantNoOp(op, "k")
+	}
 }
 
 // outcomeSeq: seq grows with each change of a key, of whatever kind, across

@@ -494,3 +494,46 @@ func TestFaultPoints(t *testing.T) {
 		t.Errorf("not in the list: %v", used)
 	}
 }
+
+// TestDeleteBucket_WhileUsed: buckets come and go while others open them and
+// put objects.
+func TestDeleteBucket_WhileUsed(t *testing.T) {
+	_, o, _ := openTestBucket(t, Options{Relaxed: true})
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				b, err := o.OpenBucket(context.Background(), "other")
+				if err == nil {
+					err = putObject(b, fmt.Sprint("d/", i), "x", store.CommitOptions{})
+				}
+				if err == nil {
+					_, err = b.Remove(context.Background(), fmt.Sprint("d/", i), "", store.RemoveOptions{})
+				}
+				if err != nil && !errors.Is(err, store.ErrNoSuchBucket) {
+					t.Errorf("client %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	for deleted := 0; deleted < 100; {
+		if err := o.CreateBucket(t.Context(), "other"); err != nil && !errors.Is(err, store.ErrBucketAlreadyExists) {
+			t.Fatal(err)
+		}
+		switch err := o.DeleteBucket(t.Context(), "other"); {
+		case err == nil:
+			deleted++
+		case !errors.Is(err, store.ErrBucketNotEmpty):
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	wg.Wait()
+}

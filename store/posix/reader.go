@@ -77,7 +77,9 @@ func (r *reader) WriteRangeTo(w io.Writer, off, length int64) (int64, error) {
 	if _, err := r.file.Seek(off, io.SeekStart); err != nil {
 		return 0, fmt.Errorf("read %s: %w", r.info.Key, err)
 	}
-	n, err := io.Copy(w, &io.LimitedReader{R: r.file, N: length})
+	buf := r.d.buffers.get(maxBuffered) // used where w has no sendfile
+	defer r.d.buffers.put(buf)
+	n, err := io.CopyBuffer(w, &io.LimitedReader{R: r.file, N: length}, buf[:cap(buf)])
 	if err == nil && n < length {
 		err = io.ErrUnexpectedEOF
 	}

@@ -1,15 +1,22 @@
-// Package crash kills the gateway under load and checks its three promises
-// with a client that remembers every acknowledgement:
+// Package crash kills the gateway under load, or cuts the power of its disk,
+// and checks its three promises with clients that remember every
+// acknowledgement:
 //
 //	P1  nothing acknowledged is lost
 //	P2  no event is lost, none is invented
 //	P3  per key, events are delivered in the order of the changes
+//
+// Most keys belong to one client, which changes them one op at a time: what
+// must be there, and which events, is known exactly. Hot keys are changed by
+// all clients at once: there the events must tell a history that is possible,
+// holds every acknowledged op, and ends with what is there.
 package crash
 
 import (
 	"fmt"
+	"slices"
 	"strings"
-	"sync"
+	"time"
 )
 
 // The buckets.
@@ -25,11 +32,13 @@ const (
 	put kind = iota
 	copyObject
 	multipart
-	remove
+	remove        // without a version id
+	removeVersion // by version id
+	tag           // causes no event
 )
 
 func (k kind) String() string {
-	return [...]string{"put", "copy", "multipart", "delete"}[k]
+	return [...]string{"put", "copy", "multipart", "delete", "delete version", "tag"}[k]
 }
 
 // event is the name of the event that an op causes.
@@ -41,7 +50,9 @@ func (k kind) event(versioned bool) string {
 		return "ObjectCreated:Copy"
 	case k == multipart:
 		return "ObjectCreated:CompleteMultipartUpload"
-	case versioned:
+	case k == tag:
+		return ""
+	case k == remove && versioned:
 		return "ObjectRemoved:DeleteMarkerCreated"
 	}
 	return "ObjectRemoved:Delete"
@@ -50,104 +61,157 @@ func (k kind) event(versioned bool) string {
 // op is one change that a client asked for.
 type op struct {
 	kind kind
-	etag string // of the object written, or of the one a delete takes away; "" when none was there
+	etag string // of the object written, or of the one that a delete takes away; "" when none was there
 	size int64
-	// acked: the gateway answered with success. An op that is neither acked nor
-	// refused was cut by a kill: came tells, once its key was read again,
-	// whether it came true.
-	acked, came bool
-	versionID   string // in a versioned bucket, of the new version or marker, once known
+	tags string // given to the object
+	// versionID, in a versioned bucket: of the new version or marker, once
+	// known, or of the one that is deleted or tagged.
+	versionID  string
+	exclusive  bool // If-None-Match: *
+	acked      bool // the gateway answered with success; else a kill cut it
+	begin, end time.Time
 }
 
-// key is one key of one client: only that client changes it, one op at a time,
-// so that the order of its ops is known.
+func (o *op) String() string {
+	s := fmt.Sprintf("%s %-14s etag %q size %d version %q", o.begin.Format("05.000"), o.kind, o.etag, o.size, o.versionID)
+	if o.tags != "" {
+		s += " tags " + o.tags
+	}
+	if o.exclusive {
+		s += " if-none-match"
+	}
+	if !o.acked {
+		s += " (cut)"
+	}
+	return s
+}
+
+// matches tells whether an event is that of the op.
+func (o *op) matches(e record, versioned bool) bool {
+	return e.name == o.kind.event(versioned) && e.etag == o.etag && e.size == o.size &&
+		(o.versionID == "" || e.versionID == o.versionID)
+}
+
+// version is a version of an object, or a delete marker.
+type version struct {
+	id, etag, tags string
+	size           int64
+	marker         bool
+}
+
+// key is one key, as it should be.
 type key struct {
 	bucket, name string
 	versioned    bool
-	ops          []*op // that came true, in order
-	pending      *op   // cut by a kill, not resolved yet
+	versions     []version // oldest first; in a plain bucket at most one
+	history      []*op     // all that came true, in order
+	ops          []*op     // those of them that cause an event
+	pending      *op       // cut by a kill, not resolved yet
 }
+
+func (k *key) id() string { return k.bucket + "/" + k.name }
 
 // current is the object that should be there; nil: none.
-func (k *key) current() *op {
-	if len(k.ops) == 0 || k.ops[len(k.ops)-1].kind == remove {
+func (k *key) current() *version {
+	if len(k.versions) == 0 || k.versions[len(k.versions)-1].marker {
 		return nil
 	}
-	return k.ops[len(k.ops)-1]
+	return &k.versions[len(k.versions)-1]
 }
 
-// record is an event as the endpoint got it.
-type record struct {
-	bucket, key, name, etag, versionID, sequencer string
-	size                                          int64
+// find returns the index of a version, or -1.
+func (k *key) find(id string) int {
+	return slices.IndexFunc(k.versions, func(v version) bool { return v.id == id })
 }
 
-// deliveries are all events that the endpoint got, in order.
-type deliveries struct {
-	mu      sync.Mutex
-	records []record
-}
-
-func (d *deliveries) add(r record) {
-	d.mu.Lock()
-	d.records = append(d.records, r)
-	d.mu.Unlock()
-}
-
-// byKey returns the first delivery of each event, per bucket and key, in the
-// order of arrival.
-func (d *deliveries) byKey() map[string][]record {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	out := map[string][]record{}
-	seen := map[record]bool{}
-	for _, r := range d.records {
-		if seen[r] {
-			continue // at least once: may come again
-		}
-		seen[r] = true
-		id := r.bucket + "/" + r.key
-		out[id] = append(out[id], r)
+// idle tells whether an op changes nothing, so that it has no event either.
+func (k *key) idle(o *op) bool {
+	switch o.kind {
+	case remove:
+		return !k.versioned && k.current() == nil
+	case removeVersion:
+		return k.find(o.versionID) < 0
 	}
-	return out
+	return o.exclusive && k.current() != nil
 }
 
-// check compares a key's history with the first deliveries of its events, and
-// returns what is wrong. Every op that came true has its event, in order, and
-// nothing else was delivered.
+// apply does what an op does that came true.
+func (k *key) apply(o *op) {
+	k.history = append(k.history, o)
+	if o.kind != tag {
+		k.ops = append(k.ops, o)
+	}
+	switch o.kind {
+	case tag:
+		k.versions[k.find(o.versionID)].tags = o.tags
+	case removeVersion:
+		i := k.find(o.versionID)
+		k.versions = slices.Delete(k.versions, i, i+1)
+	case remove:
+		k.add(version{id: o.versionID, marker: true})
+	default:
+		k.add(version{id: o.versionID, etag: o.etag, size: o.size, tags: o.tags})
+	}
+}
+
+// add makes v the newest version, or the only one.
+func (k *key) add(v version) {
+	if !k.versioned {
+		k.versions = nil
+		if v.marker {
+			return
+		}
+	}
+	k.versions = append(k.versions, v)
+}
+
+// check compares a key's history with its events, and returns what is wrong.
+// Every op that came true has its event, in order, and nothing else was
+// delivered.
 func (k *key) check(events []record) []string {
-	var wrong []string
-	complain := func(format string, args ...any) {
-		wrong = append(wrong, fmt.Sprintf("%s/%s: ", k.bucket, k.name)+fmt.Sprintf(format, args...))
-	}
-	last := ""
-	for _, e := range events {
-		if e.sequencer <= last {
-			complain("P3: sequencer %s of %s after %s", e.sequencer, e.name, last)
-		}
-		last = e.sequencer
-	}
+	wrong := growing(events)
+	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	for i := range max(len(k.ops), len(events)) {
 		switch {
 		case i >= len(events):
-			complain("P2: no event for %d: %s", i, k.ops[i].describe(k.versioned))
+			complain("P2: no event for op %d: %s", i, k.ops[i])
 		case i >= len(k.ops):
-			complain("P2: invented event %d: %+v", i, events[i])
+			complain("P2: invented event %d: %s", i, events[i])
 		case !k.ops[i].matches(events[i], k.versioned):
-			complain("P2 or P3: event %d is %+v, want %s", i, events[i], k.ops[i].describe(k.versioned))
+			complain("P2 or P3: event %d is %s, want that of %s", i, events[i], k.ops[i])
 			return wrong // what follows is shifted
 		}
 	}
 	return wrong
 }
 
-func (o *op) describe(versioned bool) string {
-	return fmt.Sprintf("%s etag %s size %d version %q acked %v", o.kind.event(versioned), o.etag, o.size, o.versionID, o.acked)
+// growing checks that sequencers grow.
+func growing(events []record) (wrong []string) {
+	for i := 1; i < len(events); i++ {
+		if a, b := events[i-1], events[i]; b.sequencer <= a.sequencer {
+			wrong = append(wrong, fmt.Sprintf("P3: %s delivered after %s", b, a))
+		}
+	}
+	return wrong
 }
 
-func (o *op) matches(e record, versioned bool) bool {
-	return e.name == o.kind.event(versioned) && e.etag == o.etag && e.size == o.size &&
-		(o.versionID == "" || e.versionID == o.versionID)
+// describe is what is known about a key, for a person: the end of its history
+// and of its deliveries.
+func (k *key) describe(all []delivery) string {
+	const most = 40
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: history (%d ops):\n", k.id(), len(k.history))
+	for _, o := range k.history[max(0, len(k.history)-most):] {
+		fmt.Fprintf(&b, "    %s\n", o)
+	}
+	if k.pending != nil {
+		fmt.Fprintf(&b, "    pending: %s\n", k.pending)
+	}
+	fmt.Fprintf(&b, "  deliveries (%d):\n", len(all))
+	for _, d := range all[max(0, len(all)-2*most):] {
+		fmt.Fprintf(&b, "    %s\n", d)
+	}
+	return b.String()
 }
 
 func unquote(etag string) string { return strings.Trim(etag, `"`) }

@@ -1,7 +1,6 @@
 package crash
 
 import (
-	"encoding/json"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -9,9 +8,9 @@ import (
 )
 
 // sink is an HTTP endpoint that fails at random: it refuses, refuses after it
-// took the event, hangs up, or is down for a while.
+// took the event, or hangs up.
 type sink struct {
-	got  deliveries
+	got  *deliveries
 	kind atomic.Bool // true: it behaves
 	bad  atomic.Int64
 }
@@ -34,35 +33,9 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.bad.Add(1)
 		panic(http.ErrAbortHandler)
 	}
-	s.take(body)
+	s.got.take(body)
 	if dice < 18 { // taken, but the gateway does not know
 		s.bad.Add(1)
 		w.WriteHeader(http.StatusServiceUnavailable)
-	}
-}
-
-func (s *sink) take(body []byte) {
-	var doc struct {
-		Records []struct {
-			EventName string
-			S3        struct {
-				Bucket struct{ Name string }
-				Object struct {
-					Key, ETag, VersionID, Sequencer string
-					Size                            int64
-				}
-			}
-		}
-	}
-	if err := json.Unmarshal(body, &doc); err != nil {
-		s.got.add(record{name: "not JSON: " + string(body)})
-		return
-	}
-	for _, r := range doc.Records {
-		o := r.S3.Object
-		s.got.add(record{
-			bucket: r.S3.Bucket.Name, key: o.Key, name: r.EventName, etag: o.ETag,
-			versionID: o.VersionID, sequencer: o.Sequencer, size: o.Size,
-		})
 	}
 }

@@ -1,13 +1,10 @@
 package crash
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -29,17 +26,25 @@ func newS3(endpoint string) *s3.Client {
 	})
 }
 
-// worker is one client with keys of its own.
+// opTimeout is longer than any op takes: only a kill cuts it.
+const opTimeout = time.Minute
+
+// manyVersions is how many a key has before old ones are mostly deleted.
+const manyVersions = 12
+
+// worker is one client with keys of its own, and a part in the hot ones.
 type worker struct {
 	s3   *s3.Client
 	rand *rand.Rand
 	id   int
 	n    int // ops begun; makes every content unique
 	keys []*key
+	hot  []*hotKey
+	dark *atomic.Bool // the power was cut
 }
 
-func newWorker(endpoint string, id int, seed uint64) *worker {
-	w := &worker{s3: newS3(endpoint), rand: rand.New(rand.NewPCG(seed, uint64(id))), id: id}
+func newWorker(endpoint string, id int, seed uint64, hot []*hotKey, dark *atomic.Bool) *worker {
+	w := &worker{s3: newS3(endpoint), rand: rand.New(rand.NewPCG(seed, uint64(id))), id: id, hot: hot, dark: dark}
 	for i := range 3 {
 		for _, bucket := range []string{plainBucket, versionedBucket} {
 			name := fmt.Sprintf("client-%02d/key %d", id, i)
@@ -53,106 +58,90 @@ func newWorker(endpoint string, id int, seed uint64) *worker {
 }
 
 // run changes keys at random until ctx ends; an op that was begun is not
-// cancelled: only a kill cuts it.
+// cancelled.
 func (w *worker) run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		k := w.keys[w.rand.IntN(len(w.keys))]
-		if k.pending != nil {
-			continue // not before it was read again
-		}
-		if err := w.change(k); err != nil {
+		if err := w.change(); err != nil {
 			return err
-		}
-		if w.allPending() {
-			return nil
 		}
 	}
 	return nil
-}
-
-func (w *worker) allPending() bool {
-	for _, k := range w.keys {
-		if k.pending == nil {
-			return false
-		}
-	}
-	return true
 }
 
 // change does one op. Its error is an answer that a correct gateway does not
 // give.
-func (w *worker) change(k *key) error {
+func (w *worker) change() error {
 	w.n++
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
 	defer cancel()
-	o := &op{}
-	var err error
 	switch dice := w.rand.IntN(100); {
-	case dice < 55:
-		err = w.put(ctx, k, o)
-	case dice < 65 && w.source(k) != nil:
-		err = w.copy(ctx, k, w.source(k), o)
-	case dice < 70:
-		err = w.multipart(ctx, k, o)
-	default:
-		err = w.remove(ctx, k, o)
+	case dice < 12:
+		return w.changeHot(ctx)
+	case dice < 16:
+		return w.removeMany(ctx)
 	}
-	if o.kind == remove && o.etag == "" && !k.versioned {
-		return w.refused(k, o, err, true) // nothing was there: no change, no event
+	k := w.keys[w.rand.IntN(len(w.keys))]
+	if k.pending != nil {
+		return nil // not before it was read again
 	}
-	if err == nil {
-		o.acked, o.came = true, true
-		k.ops = append(k.ops, o)
-		return nil
-	}
-	return w.refused(k, o, err, false)
+	o, from := w.choose(k)
+	return w.finish(k, o, w.send(ctx, k, o, from))
 }
 
-// refused decides what an error says: a definite answer (the op did not
-// happen), or none (a kill may have cut it).
-func (w *worker) refused(k *key, o *op, err error, nothing bool) error {
-	var api smithy.APIError
-	switch {
-	case nothing:
-		if errors.As(err, &api) && api.ErrorCode() != "SlowDown" && api.ErrorCode() != "ServiceUnavailable" {
-			return fmt.Errorf("%s %s/%s: %w", o.kind, k.bucket, k.name, err)
+// choose makes up an op on a key of its own, and the source of a copy.
+func (w *worker) choose(k *key) (o *op, from *key) {
+	if len(k.versions) > manyVersions && w.rand.IntN(5) > 0 {
+		return w.removal(k, true), nil
+	}
+	from = w.source(k)
+	switch dice := w.rand.IntN(100); {
+	case dice < 45:
+		return &op{kind: put}, nil
+	case dice < 52:
+		return &op{kind: put, exclusive: true}, nil
+	case dice < 62 && from != nil:
+		return &op{kind: copyObject}, from
+	case dice < 67:
+		return &op{kind: multipart}, nil
+	case dice < 77 && k.current() != nil:
+		v := k.current()
+		for i := w.rand.IntN(len(k.versions)); k.versioned && i < len(k.versions); i++ {
+			if !k.versions[i].marker {
+				v = &k.versions[i]
+				break
+			}
 		}
-		return nil
-	case errors.As(err, &api) && (api.ErrorCode() == "SlowDown" || api.ErrorCode() == "ServiceUnavailable"):
-		return nil
-	case errors.As(err, &api) && api.ErrorCode() != "UnknownError":
-		return fmt.Errorf("%s %s/%s: %w", o.kind, k.bucket, k.name, err)
+		return &op{kind: tag, versionID: v.id}, nil
 	}
-	k.pending = o
-	return nil
+	return w.removal(k, w.rand.IntN(2) == 0), nil
 }
 
-func (w *worker) body(size int) []byte {
-	head := fmt.Appendf(nil, "client %d op %d ", w.id, w.n)
-	size = max(size, len(head))
-	start := w.rand.IntN(len(noise) - size)
-	return append(head, noise[start:start+size-len(head)]...)
-}
-
-func (w *worker) put(ctx context.Context, k *key, o *op) error {
-	size := 100 + w.rand.IntN(8000)
-	if w.rand.IntN(10) == 0 {
-		size = 200_000 + w.rand.IntN(300_000) // staged in a file, not in the journal
+// removal makes up a delete: of a version, where there is one, or of the
+// object. The latest is deleted often, so that the one before it returns.
+func (w *worker) removal(k *key, version bool) *op {
+	if !version || !k.versioned || len(k.versions) == 0 {
+		o := &op{kind: remove}
+		if cur := k.current(); cur != nil {
+			o.etag, o.size = cur.etag, cur.size
+		}
+		return o
 	}
-	body := w.body(size)
-	o.kind, o.etag, o.size = put, md5Hex(body), int64(len(body))
-	out, err := w.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: &k.bucket, Key: &k.name, Body: bytes.NewReader(body)})
-	if err != nil {
-		return err
+	if last := k.ops[len(k.ops)-1]; last.kind == removeVersion && w.rand.IntN(8) == 0 {
+		return &op{kind: removeVersion, versionID: last.versionID} // once more: changes nothing
 	}
-	o.versionID = aws.ToString(out.VersionId)
-	return wantETag(o, out.ETag)
+	v := k.versions[len(k.versions)-1]
+	if w.rand.IntN(2) == 0 {
+		v = k.versions[w.rand.IntN(len(k.versions))]
+	}
+	return &op{kind: removeVersion, versionID: v.id, etag: v.etag, size: v.size}
 }
 
 // source is another key with an object to copy from, with other content than
 // what is there: a copy that changes nothing could not be told from none.
 func (w *worker) source(k *key) *key {
-	for _, other := range w.keys {
+	start := w.rand.IntN(len(w.keys))
+	for i := range w.keys {
+		other := w.keys[(start+i)%len(w.keys)]
 		if other == k || other.pending != nil || other.current() == nil {
 			continue
 		}
@@ -163,237 +152,82 @@ func (w *worker) source(k *key) *key {
 	return nil
 }
 
-func (w *worker) copy(ctx context.Context, k, from *key, o *op) error {
-	o.kind, o.etag, o.size = copyObject, from.current().etag, from.current().size
-	source := from.bucket + "/" + url.PathEscape(from.name)
-	out, err := w.s3.CopyObject(ctx, &s3.CopyObjectInput{Bucket: &k.bucket, Key: &k.name, CopySource: &source})
+// finish does to the model what an answer says. Its error is a violation.
+func (w *worker) finish(k *key, o *op, err error) error {
+	a, err := w.judge(o, err)
+	idle := k.idle(o)
+	switch {
+	case err != nil:
+	case a == acked && o.exclusive && idle:
+		err = wrong("an object is there")
+	case a == unmet && !idle:
+		err = wrong("If-None-Match failed, no object is there")
+	case a == acked && !idle:
+		k.apply(o)
+	case a == cut && !idle:
+		k.pending = o
+	}
 	if err != nil {
-		return err
-	}
-	o.versionID = aws.ToString(out.VersionId)
-	return wantETag(o, out.CopyObjectResult.ETag)
-}
-
-// multipart uploads one or two parts (the last may be small).
-func (w *worker) multipart(ctx context.Context, k *key, o *op) error {
-	o.kind = multipart
-	up, err := w.s3.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: &k.bucket, Key: &k.name})
-	if err != nil {
-		return notBegun(err)
-	}
-	sizes := []int{1000 + w.rand.IntN(100_000)}
-	if w.rand.IntN(4) == 0 {
-		sizes = []int{5 << 20, 1000}
-	}
-	var parts []types.CompletedPart
-	var sums []byte
-	for i, size := range sizes {
-		body := w.body(size)
-		number := int32(i + 1)
-		out, err := w.s3.UploadPart(ctx, &s3.UploadPartInput{
-			Bucket: &k.bucket, Key: &k.name, UploadId: up.UploadId, PartNumber: &number, Body: bytes.NewReader(body),
-		})
-		if err != nil {
-			return notBegun(err)
-		}
-		sums = append(sums, md5Sum(body)...)
-		o.size += int64(len(body))
-		parts = append(parts, types.CompletedPart{ETag: out.ETag, PartNumber: &number})
-	}
-	o.etag = fmt.Sprintf("%s-%d", md5Hex(sums), len(parts))
-	out, err := w.s3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: &k.bucket, Key: &k.name, UploadId: up.UploadId, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
-	})
-	if err != nil {
-		return err
-	}
-	o.versionID = aws.ToString(out.VersionId)
-	return wantETag(o, out.ETag)
-}
-
-// notBegunError: the connection broke before the op that changes the key was
-// asked for.
-type notBegunError struct{ smithy.GenericAPIError }
-
-func notBegun(err error) error {
-	var api smithy.APIError
-	if errors.As(err, &api) {
-		return err
-	}
-	return &notBegunError{smithy.GenericAPIError{Code: "SlowDown", Message: err.Error()}}
-}
-
-func (w *worker) remove(ctx context.Context, k *key, o *op) error {
-	o.kind = remove
-	if cur := k.current(); cur != nil {
-		o.etag, o.size = cur.etag, cur.size
-	}
-	out, err := w.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &k.bucket, Key: &k.name})
-	if err != nil {
-		return err
-	}
-	o.versionID = aws.ToString(out.VersionId)
-	if k.versioned && !aws.ToBool(out.DeleteMarker) {
-		return &smithy.GenericAPIError{Code: "Wrong", Message: "no delete marker"}
+		return fmt.Errorf("%s %s: %w\n%s", o.kind, k.id(), err, k.describe(nil))
 	}
 	return nil
 }
 
-func wantETag(o *op, got *string) error {
-	if unquote(aws.ToString(got)) != o.etag {
-		return &smithy.GenericAPIError{Code: "Wrong", Message: fmt.Sprintf("ETag = %s, want %s", aws.ToString(got), o.etag)}
-	}
-	return nil
-}
-
-// settle reads every key again and compares it with what was acknowledged; an
-// op that was cut is found to have come true, or not.
-func (w *worker) settle(ctx context.Context) error {
+// removeMany deletes several of its own keys and versions in one request.
+func (w *worker) removeMany(ctx context.Context) error {
+	bucket := w.keys[w.rand.IntN(len(w.keys))].bucket
+	ops := map[*key]*op{}
+	in := &s3.DeleteObjectsInput{Bucket: &bucket, Delete: &types.Delete{}}
 	for _, k := range w.keys {
-		if err := w.settleKey(ctx, k); err != nil {
-			return fmt.Errorf("P1: %s/%s: %w", k.bucket, k.name, err)
+		if k.bucket != bucket || k.pending != nil || w.rand.IntN(3) == 0 {
+			continue
 		}
-	}
-	return nil
-}
-
-func (w *worker) settleKey(ctx context.Context, k *key) error {
-	etag, body, err := w.read(ctx, k)
-	if err != nil {
-		return err
-	}
-	if etag != "" && len(body) > 0 && !validBody(etag, body) {
-		return fmt.Errorf("%d bytes do not have the MD5 of their ETag %s", len(body), etag)
-	}
-	versions := []version(nil)
-	if k.versioned {
-		if versions, err = w.versions(ctx, k); err != nil {
-			return err
+		o := w.removal(k, w.rand.IntN(2) == 0)
+		id := types.ObjectIdentifier{Key: &k.name}
+		if o.kind == removeVersion {
+			id.VersionId = aws.String(o.versionID)
 		}
+		o.begin, ops[k] = time.Now(), o
+		in.Delete.Objects = append(in.Delete.Objects, id)
 	}
-	if o := k.pending; o != nil {
-		k.pending = nil
-		if k.cameTrue(o, etag, versions) {
-			o.came = true
-			k.ops = append(k.ops, o)
-		}
-	}
-	want := ""
-	if cur := k.current(); cur != nil {
-		want = cur.etag
-	}
-	if etag != want {
-		return fmt.Errorf("has ETag %q, want %q; last ops: %s", etag, want, k.history(5))
-	}
-	return k.checkVersions(versions)
-}
-
-// cameTrue decides about an op that was cut. In a plain bucket the object
-// tells; contents are unique, but a copy may repeat what is there already.
-func (k *key) cameTrue(o *op, etag string, versions []version) bool {
-	if k.versioned {
-		if len(versions) != len(k.ops)+1 {
-			return false
-		}
-		o.versionID = versions[0].id
-		return true
-	}
-	if o.kind == remove {
-		return etag == "" && k.current() != nil
-	}
-	return etag == o.etag
-}
-
-func (k *key) history(n int) (s string) {
-	for _, o := range k.ops[max(0, len(k.ops)-n):] {
-		s += o.describe(k.versioned) + "; "
-	}
-	return s
-}
-
-func (w *worker) read(ctx context.Context, k *key) (etag string, body []byte, err error) {
-	out, err := w.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &k.bucket, Key: &k.name})
-	var missing *types.NoSuchKey
-	if errors.As(err, &missing) {
-		return "", nil, nil
-	}
-	if err != nil {
-		return "", nil, err
-	}
-	defer out.Body.Close()
-	body, err = io.ReadAll(out.Body)
-	return unquote(aws.ToString(out.ETag)), body, err
-}
-
-// version is a version or a delete marker in a listing.
-type version struct {
-	id, etag string // etag "" for a marker
-}
-
-// versions lists a key's versions, newest first.
-func (w *worker) versions(ctx context.Context, k *key) ([]version, error) {
-	var out []version
-	in := &s3.ListObjectVersionsInput{Bucket: &k.bucket, Prefix: &k.name}
-	for {
-		page, err := w.s3.ListObjectVersions(ctx, in)
-		if err != nil {
-			return nil, err
-		}
-		// The SDK separates versions and markers; time and id restore the
-		// order well enough only together with the model, so compare as sets
-		// per kind below, and the newest by IsLatest.
-		for _, m := range page.DeleteMarkers {
-			if aws.ToString(m.Key) == k.name {
-				out = insert(out, version{id: aws.ToString(m.VersionId)}, aws.ToBool(m.IsLatest))
-			}
-		}
-		for _, v := range page.Versions {
-			if aws.ToString(v.Key) == k.name {
-				out = insert(out, version{aws.ToString(v.VersionId), unquote(aws.ToString(v.ETag))}, aws.ToBool(v.IsLatest))
-			}
-		}
-		if !aws.ToBool(page.IsTruncated) {
-			return out, nil
-		}
-		in.KeyMarker, in.VersionIdMarker = page.NextKeyMarker, page.NextVersionIdMarker
-	}
-}
-
-func insert(list []version, v version, latest bool) []version {
-	if latest {
-		return append([]version{v}, list...)
-	}
-	return append(list, v)
-}
-
-// checkVersions compares a key's versions with its history: the newest first,
-// the others as a set.
-func (k *key) checkVersions(got []version) error {
-	if !k.versioned {
+	if len(ops) == 0 {
 		return nil
 	}
-	if len(got) != len(k.ops) {
-		return fmt.Errorf("has %d versions, want %d; last ops: %s", len(got), len(k.ops), k.history(5))
-	}
-	etags := map[string]string{}
-	for _, v := range got {
-		etags[v.id] = v.etag
-	}
-	for i, o := range k.ops {
-		etag, ok := etags[o.versionID]
-		if want := o.versionETag(); !ok || etag != want {
-			return fmt.Errorf("version %q has ETag %q (found %v), want %q", o.versionID, etag, ok, want)
-		}
-		if i == len(k.ops)-1 && got[0].id != o.versionID {
-			return fmt.Errorf("the latest version is %q, want %q", got[0].id, o.versionID)
+	out, err := w.s3.DeleteObjects(ctx, in)
+	for k, o := range ops {
+		if err := w.finish(k, o, removed(k, o, out, err)); err != nil {
+			return fmt.Errorf("DeleteObjects: %w", err)
 		}
 	}
 	return nil
 }
 
-func (o *op) versionETag() string {
-	if o.kind == remove {
-		return ""
+// removed finds what an answer to DeleteObjects says about one key.
+func removed(k *key, o *op, out *s3.DeleteObjectsOutput, err error) error {
+	if err != nil {
+		return err
 	}
-	return o.etag
+	if len(out.Deleted)+len(out.Errors) == 0 {
+		return errHalf
+	}
+	for _, e := range out.Errors {
+		if aws.ToString(e.Key) == k.name {
+			return &smithy.GenericAPIError{Code: aws.ToString(e.Code), Message: aws.ToString(e.Message)}
+		}
+	}
+	for _, d := range out.Deleted {
+		switch {
+		case aws.ToString(d.Key) != k.name:
+		case o.kind == removeVersion && aws.ToString(d.VersionId) != o.versionID:
+			return wrong("deleted version %q, want %q", aws.ToString(d.VersionId), o.versionID)
+		case o.kind == remove && k.versioned:
+			if o.versionID = aws.ToString(d.DeleteMarkerVersionId); o.versionID == "" {
+				return wrong("no delete marker")
+			}
+			return nil
+		default:
+			return nil
+		}
+	}
+	return wrong("the key is not in the answer")
 }

@@ -1,0 +1,99 @@
+package crash
+
+import (
+	"context"
+	"math/rand/v2"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"herald/tests/gatewaytest"
+)
+
+// TestFaultPoints ends the gateway once at every named fault point.
+func TestFaultPoints(t *testing.T) {
+	out, err := exec.Command(gatewaytest.Binary(t), "fault-points").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	points := strings.Fields(string(out))
+	if len(points) == 0 {
+		t.Fatal("no fault points")
+	}
+	w := newWorld(t, gatewaytest.Options{})
+	w.loadAndKill(200 * time.Millisecond)
+	for _, point := range points {
+		began := time.Now()
+		w.dieAt(point)
+		t.Logf("%s: %s", point, time.Since(began).Round(time.Millisecond))
+	}
+	w.report()
+	if err := w.g.Run(); err != nil {
+		t.Fatal(err)
+	}
+	w.fsck()
+}
+
+// atStart tells whether a point is reached at the start, after a kill.
+func atStart(point string) bool {
+	return point == "journal.recover.replayed" || point == "notify.resolved"
+}
+
+// rare tells whether a point is reached about once a second only.
+func rare(point string) bool {
+	return strings.Contains(point, ".checkpoint.") || strings.HasPrefix(point, "posix.doc.") || point == "notify.dead"
+}
+
+// dieAt starts the gateway, which is not running, so that it ends at the fault
+// point, starts it again, and checks everything.
+func (w *world) dieAt(point string) {
+	w.t.Helper()
+	for try := 0; ; try++ {
+		if try == 5 {
+			w.t.Errorf("fault point %s was not reached", point)
+			break
+		}
+		if atStart(point) {
+			w.g.SetEnv()
+			if err := w.g.Run(); err != nil {
+				w.t.Fatalf("start before %s: %v", point, err)
+			}
+			w.loadAndKill(200 * time.Millisecond)
+		}
+		nth := 1
+		if !atStart(point) && !rare(point) {
+			nth += rand.IntN(3)
+		}
+		if w.run(point, nth) {
+			break
+		}
+	}
+	w.g.SetEnv()
+	w.restart(point)
+	w.drain(point)
+	w.g.Kill()
+}
+
+// run starts the gateway with a fault, loads it, and tells whether it ended by
+// it. It does not run any more then.
+func (w *world) run(point string, nth int) bool {
+	w.t.Helper()
+	defer w.g.Kill()
+	w.g.SetEnv("HERALD_FAULT=" + point + ":" + strconv.Itoa(nth))
+	if err := w.g.Run(); err != nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+	defer cancel()
+	if !atStart(point) {
+		w.load(ctx)
+	}
+	select {
+	case <-w.g.Done():
+		return true
+	default:
+		return false
+	}
+}

@@ -151,3 +151,24 @@ func TestCopyObject_SourceExpectedOwner(t *testing.T) {
 	f.wantError(403, codeAccessDenied, copyOf("bob"))
 	f.want(200, copyOf("alice"))
 }
+
+// An error about the source names it, not the copy.
+func TestCopyObject_ErrorsNameSource(t *testing.T) {
+	f := newFixture(t, nil)
+	f.bucket("bkt")
+	f.want(200, call{method: "PUT", path: "/bkt/a", body: "data"})
+	for _, tt := range []struct {
+		source string
+		code   code
+		want   string
+	}{
+		{"absent/a", codeNoSuchBucket, "<BucketName>absent</BucketName>"},
+		{"bkt/none", codeNoSuchKey, "<Key>none</Key>"},
+		{"bkt/a?versionId=v", codeNoSuchVersion, "<Key>a</Key><VersionId>v</VersionId>"},
+	} {
+		a := f.wantError(404, tt.code, call{method: "PUT", path: "/bkt/b", header: headers("x-amz-copy-source", tt.source)})
+		if !strings.Contains(a.body, tt.want+"<RequestId>") {
+			t.Errorf("copy of %s = %s, want %s", tt.source, a.body, tt.want)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 
 	"herald/auth"
 	"herald/notify"
@@ -80,6 +81,11 @@ func failWith(c code, cause error) *apiError { return &apiError{code: c, cause: 
 func (e *apiError) with(name, value string) *apiError {
 	e.details = append(e.details, detail{name, value})
 	return e
+}
+
+// has tells whether the error document has an element already.
+func (e *apiError) has(name string) bool {
+	return slices.ContainsFunc(e.details, func(d detail) bool { return d.name == name })
 }
 
 // header adds a header to the answer, in canonical form.

@@ -70,7 +70,7 @@ func (s *Server) openSource(ctx context.Context, r *request) (*source, error) {
 	}
 	b, err := s.store.OpenBucket(ctx, name.tenant, name.bucket)
 	if err != nil {
-		return nil, err
+		return nil, ofSource(err, name)
 	}
 	if want := r.header(hSourceOwner); !mayUse(r.user, b.Info) || want != "" && want != b.Info.Owner {
 		return nil, codeAccessDenied
@@ -80,7 +80,7 @@ func (s *Server) openSource(ctx context.Context, r *request) (*source, error) {
 		return nil, fail(codeInvalidRequest, "The source of a copy may not be a delete marker.")
 	}
 	if err != nil {
-		return nil, err
+		return nil, ofSource(err, name)
 	}
 	cond := copyConditions(r.http.Header)
 	if err := checkCopySource(&cond, reader.Info()); err != nil {
@@ -88,6 +88,21 @@ func (s *Server) openSource(ctx context.Context, r *request) (*source, error) {
 		return nil, err
 	}
 	return &source{reader, name, b.Info}, nil
+}
+
+// ofSource names the source in an error, rather than the copy.
+func ofSource(err error, name copySource) error {
+	e := asAPIError(err)
+	switch names := errorTable[e.code].names; {
+	case names&nameKey != 0:
+		e = e.with("Key", name.key)
+	case names&nameBucket != 0:
+		e = e.with("BucketName", name.bucket)
+	}
+	if name.versionID != "" && errorTable[e.code].names&nameVersion != 0 {
+		e = e.with("VersionId", name.versionID)
+	}
+	return e
 }
 
 // shownVersion is the source's version id as the client sees it.

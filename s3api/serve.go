@@ -312,14 +312,17 @@ func (s *Server) errorDocument(x *exchange, e *apiError, d descriptor) *xmlWrite
 	for _, dt := range e.details {
 		doc.elem(dt.name, dt.value)
 	}
-	if d.names&nameKey != 0 && x.key != "" {
-		doc.elem("Key", x.key)
-	}
-	if d.names&nameVersion != 0 {
-		doc.optional("VersionId", x.query.get("versionId"))
-	}
-	if d.names&nameBucket != 0 {
-		doc.optional("BucketName", x.bucketName)
+	for _, own := range [...]struct {
+		name, value string
+		wanted      bool
+	}{
+		{"Key", x.key, d.names&nameKey != 0},
+		{"VersionId", x.query.get("versionId"), d.names&nameVersion != 0},
+		{"BucketName", x.bucketName, d.names&nameBucket != 0},
+	} {
+		if own.wanted && !e.has(own.name) {
+			doc.optional(own.name, own.value)
+		}
 	}
 	doc.elem("RequestId", x.id)
 	doc.elem("HostId", s.hostID)

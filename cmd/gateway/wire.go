@@ -58,7 +58,7 @@ func open(c config, log *slog.Logger) (*gateway, error) {
 func (g *gateway) openStores() error {
 	relaxed := g.config.Durability == "relaxed"
 	own := filepath.Join(g.config.Data, ".herald")
-	if err := os.MkdirAll(own, 0o755); err != nil {
+	if err := os.MkdirAll(own, 0o700); err != nil {
 		return fmt.Errorf("open %s: %w", g.config.Data, err)
 	}
 	var err error

@@ -340,52 +340,73 @@ func testCrash(t *testing.T, opts Options, versioned bool) {
 	if err := v.d.CreateBucket(t.Context(), "bucket"); err != nil {
 		t.Fatal(err)
 	}
-	s, n := crashState{}, 0
+	c := &crashRun{victim: v, r: r, versioned: versioned, s: crashState{}}
 	for round := range rounds {
-		v.left = 1 + r.IntN(120)
-		var pending *change
-		var log []string
-		for pending == nil {
-			n++
-			if ended, err := v.guarded(func() error { return v.maybeCheckpoint(r) }); err != nil {
-				t.Fatalf("checkpoint: %v", err)
-			} else if !ended {
-				break
-			}
-			b, err := v.d.OpenBucket(t.Context(), "bucket")
-			if err != nil {
-				t.Fatal(err)
-			}
-			c := randomChange(r, n, s, versioned, "")
-			log = append(log, c.what)
-			ended, err := v.guarded(func() error { return c.do(b) })
-			if err != nil {
-				t.Fatalf("%s: %v", c.what, err)
-			}
-			if ended {
-				c.model(s)
-			} else {
-				pending = &c
-			}
-		}
-		point := v.point
-		for left := r.IntN(40); ; left = 0 { // perhaps kill the recovery as well
-			v.bury(t)
-			ended, err := v.guarded2(left)
-			if err != nil {
-				t.Fatalf("open after a kill at %s: %v", point, err)
-			}
-			if ended {
-				break
-			}
-			point += ", " + v.point
-		}
-		s = v.verify(t, s, pending, point)
+		pending := c.untilKilled(t)
+		point := c.recover(t)
+		c.s = v.verify(t, c.s, pending, point)
 		if t.Failed() {
-			t.Fatalf("round %d, killed at %s, after\n%s", round, point, strings.Join(log, "\n"))
+			t.Fatalf("round %d, killed at %s, after\n%s", round, point, strings.Join(c.log, "\n"))
 		}
 	}
-	t.Logf("%d changes; visited %v", n, slices.Sorted(maps.Keys(v.visited)))
+	t.Logf("%d changes; visited %v", c.n, slices.Sorted(maps.Keys(v.visited)))
+}
+
+// crashRun is a series of kills.
+type crashRun struct {
+	*victim
+	r         *rand.Rand
+	versioned bool
+	s         crashState // what was acknowledged
+	n         int        // changes so far
+	log       []string   // of this round
+}
+
+// untilKilled makes changes until the store is frozen, and returns the one
+// that did not end; nil: there is none.
+func (c *crashRun) untilKilled(t *testing.T) *change {
+	t.Helper()
+	c.left, c.log = 1+c.r.IntN(120), nil
+	for {
+		c.n++
+		if ended, err := c.guarded(func() error { return c.maybeCheckpoint(c.r) }); err != nil {
+			t.Fatalf("checkpoint: %v", err)
+		} else if !ended {
+			return nil
+		}
+		b, err := c.d.OpenBucket(t.Context(), "bucket")
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := randomChange(c.r, c.n, c.s, c.versioned, "")
+		c.log = append(c.log, next.what)
+		ended, err := c.guarded(func() error { return next.do(b) })
+		if err != nil {
+			t.Fatalf("%s: %v", next.what, err)
+		}
+		if !ended {
+			return &next
+		}
+		next.model(c.s)
+	}
+}
+
+// recover opens the store again, which may be killed while it recovers. It
+// returns where it was killed.
+func (c *crashRun) recover(t *testing.T) (points string) {
+	t.Helper()
+	points = c.point
+	for left := c.r.IntN(40); ; left = 0 {
+		c.bury(t)
+		ended, err := c.reopen(left)
+		if err != nil {
+			t.Fatalf("open after a kill at %s: %v", points, err)
+		}
+		if ended {
+			return points
+		}
+		points += ", " + c.point
+	}
 }
 
 func (v *victim) maybeCheckpoint(r *rand.Rand) error {
@@ -395,8 +416,8 @@ func (v *victim) maybeCheckpoint(r *rand.Rand) error {
 	return v.j.Checkpoint()
 }
 
-// guarded2 starts the store, which may freeze after left fault points.
-func (v *victim) guarded2(left int) (ended bool, err error) {
+// reopen starts the store, which may freeze after left fault points.
+func (v *victim) reopen(left int) (ended bool, err error) {
 	v.left, v.frozen, v.d = left, make(chan struct{}), nil
 	done := make(chan error, 1)
 	frozen := v.frozen

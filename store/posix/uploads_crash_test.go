@@ -234,7 +234,7 @@ func (v *victim) recover(t *testing.T, r *rand.Rand) string {
 	point := v.point
 	for left := r.IntN(40); ; left = 0 {
 		v.bury(t)
-		ended, err := v.guarded2(left)
+		ended, err := v.reopen(left)
 		if err != nil {
 			t.Fatalf("open after a kill at %s: %v", point, err)
 		}

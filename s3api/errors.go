@@ -11,7 +11,6 @@ import (
 
 	"herald/auth"
 	"herald/notify"
-	"herald/queue"
 	"herald/store"
 )
 
@@ -122,7 +121,6 @@ var sentinels = []struct {
 	{store.ErrNotSupported, codeNotImplemented},
 	{store.ErrOpBarred, codeServiceUnavailable},
 	{store.ErrRecordConflict, codeOperationAborted},
-	{queue.ErrFull, codeSlowDown},
 	{notify.ErrFull, codeSlowDown},
 	{notify.ErrNoSuchTopic, codeNotFound},
 	{notify.ErrNoSuchNotification, codeNoSuchKey},

@@ -21,7 +21,6 @@ import (
 
 	"herald/auth"
 	"herald/notify"
-	"herald/queue"
 	"herald/store"
 )
 
@@ -155,7 +154,7 @@ func TestServe_HandlerErrors(t *testing.T) {
 		code   code
 		header map[string]string
 	}{
-		{"full queue", fmt.Errorf("reserve: %w", queue.ErrFull), 503, codeSlowDown, map[string]string{"Retry-After": "1"}},
+		{"full queue", fmt.Errorf("reserve: %w", notify.ErrFull), 503, codeSlowDown, map[string]string{"Retry-After": "1"}},
 		{"no key", store.ErrNoSuchKey, 404, codeNoSuchKey, nil},
 		{"wrapped", fmt.Errorf("a: %w", fmt.Errorf("b: %w", store.ErrPreconditionFailed)), 412, codePreconditionFailed, nil},
 		{"no space", store.ErrNoSpace, 507, codeInsufficientStorage, nil},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -195,10 +194,14 @@ func (c *config) readFile(name string, opts []option) error {
 			return fmt.Errorf("config %s: unknown key %q%s", name, key, suggest(key, known))
 		}
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	dec.KnownFields(true)
-	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("config %s: %w", name, err)
+	for key, value := range keys { // one by one, so that an error names the key
+		one, err := yaml.Marshal(map[string]*yaml.Node{key: &value})
+		if err == nil {
+			err = yaml.Unmarshal(one, c)
+		}
+		if err != nil {
+			return fmt.Errorf("config %s: %s: %w", name, key, err)
+		}
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ var rules = []rule{
 	{pkg: "journal", never: []string{"net/http", "encoding/xml"}},
 	{pkg: "store/storetest", ours: []string{"store"}, never: []string{"net/http"}},
 	{pkg: "queue/queuetest", ours: []string{"queue"}, never: []string{"net/http"}},
-	{pkg: "queue/locktest", ours: []string{"queue"}, never: []string{"net/http"}},
+	{pkg: "queue/locktest", ours: []string{"queue", "queue/queuetest"}, never: []string{"net/http"}},
 	{pkg: "store/posix", ours: []string{"store", "journal"}, never: []string{"net/http", "encoding/xml"}},
 	{pkg: "queue/embedded", ours: []string{"queue", "journal"}, never: []string{"net/http", "encoding/xml"}},
 	{pkg: "auth", ours: []string{"store"}},

@@ -209,6 +209,9 @@ func (c *client) Checkpoint() (journal.LSN, error) {
 			return 0, err
 		}
 	}
+	if d.afterCatalog != nil {
+		d.afterCatalog()
+	}
 	for _, q := range queues {
 		lsn, err := q.checkpoint(stamp)
 		if err != nil {
@@ -224,13 +227,11 @@ func (c *client) Checkpoint() (journal.LSN, error) {
 }
 
 // checkpoint writes the queue's entries and snapshot, and returns the LSN of
-// the last record that is in them.
+// the last record that is in them. A queue that was deleted since the catalog
+// was encoded is written like the others, as the catalog has it: its deletion
+// may still be lost, or be replayed on what is written here.
 func (q *Queue) checkpoint(stamp journal.LSN) (journal.LSN, error) {
 	q.mu.Lock()
-	if q.deleted {
-		q.mu.Unlock()
-		return 0, nil
-	}
 	q.log.unloadIdle()
 	lsn := q.lsn
 	if q.snap.exists && lsn == q.snap.lsn {
@@ -244,7 +245,7 @@ func (q *Queue) checkpoint(stamp journal.LSN) (journal.LSN, error) {
 		sl := &q.log.slots
 		sl.leaving, sl.dying = append(sl.leaving, sl.dying...), nil
 	}
-	if q.closed {
+	if q.closed || q.deleted {
 		q.log.closeFiles()
 	}
 	q.mu.Unlock()

@@ -80,6 +80,8 @@ type Driver struct {
 	j      *journal.Journal
 	opts   Options
 	locker *locker
+	// afterCatalog, in tests, is called in the middle of a checkpoint.
+	afterCatalog func()
 
 	mu      sync.RWMutex // guards what follows
 	closed  bool

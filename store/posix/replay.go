@@ -231,7 +231,14 @@ func (b *bucket) replayRemove(e *removeEntry, gone *attr) error {
 			return err
 		}
 		defer next.close()
-		if promoted = next != nil; promoted {
+		if next != nil {
+			if err := b.identify(next); err != nil {
+				return err
+			}
+			// The null version of now may be a later one than that of then.
+			promoted = !next.attr.marker && next.attr.seq < e.seq
+		}
+		if promoted {
 			if _, err := b.promote(e.key, next); err != nil {
 				return fmt.Errorf("promote: %w", err)
 			}

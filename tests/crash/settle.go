@@ -22,6 +22,42 @@ func (w *worker) settle(ctx context.Context, got *deliveries) error {
 			return fmt.Errorf("P1: %s: %w\n%s", k.id(), err, k.describe(all))
 		}
 	}
+	for _, bucket := range []string{plainBucket, versionedBucket} {
+		if err := w.compareListing(ctx, bucket, got); err != nil {
+			return fmt.Errorf("P1: %w", err)
+		}
+	}
+	return nil
+}
+
+// compareListing compares the listing of the worker's keys, which must be
+// settled, with the model.
+func (w *worker) compareListing(ctx context.Context, bucket string, got *deliveries) error {
+	out, err := w.s3.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: aws.String(w.prefix())})
+	if err != nil {
+		return err
+	}
+	listed := map[string]string{}
+	for _, o := range out.Contents {
+		listed[aws.ToString(o.Key)] = unquote(aws.ToString(o.ETag))
+	}
+	for _, k := range w.keys {
+		if k.bucket != bucket {
+			continue
+		}
+		etag := ""
+		if cur := k.current(); cur != nil {
+			etag = cur.etag
+		}
+		if listed[k.name] != etag {
+			_, all := got.of(k.id())
+			return fmt.Errorf("%s is listed with ETag %q, want %q\n%s", k.id(), listed[k.name], etag, k.describe(all))
+		}
+		delete(listed, k.name)
+	}
+	if len(listed) > 0 {
+		return fmt.Errorf("keys listed that nobody made: %v", listed)
+	}
 	return nil
 }
 

@@ -47,15 +47,18 @@ func newWorker(endpoint string, id int, seed uint64, hot []*hotKey, dark *atomic
 	w := &worker{s3: newS3(endpoint), rand: rand.New(rand.NewPCG(seed, uint64(id))), id: id, hot: hot, dark: dark}
 	for i := range 3 {
 		for _, bucket := range []string{plainBucket, versionedBucket} {
-			name := fmt.Sprintf("client-%02d/key %d", id, i)
+			name := fmt.Sprintf("%s/key %d", w.prefix(), i)
 			if i == 2 {
-				name = fmt.Sprintf("client-%02d", id) // also a directory
+				name = w.prefix() // also a directory
 			}
 			w.keys = append(w.keys, &key{bucket: bucket, name: name, versioned: bucket == versionedBucket})
 		}
 	}
 	return w
 }
+
+// prefix is that of the worker's keys.
+func (w *worker) prefix() string { return fmt.Sprintf("client-%02d", w.id) }
 
 // run changes keys at random until ctx ends; an op that was begun is not
 // cancelled.

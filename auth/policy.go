@@ -181,7 +181,7 @@ func parseStatement(raw json.RawMessage) (statement, int, error) {
 	case "Deny":
 		s.effect = Deny
 	default:
-		return s, 0, errors.New("Effect must be Allow or Deny")
+		return s, 0, errors.New("a statement's Effect must be Allow or Deny")
 	}
 	switch {
 	case (d.Principal == nil) == (d.NotPrincipal == nil):

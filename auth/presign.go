@@ -89,14 +89,15 @@ func (v *Verifier) checkExpiry(s *signature4, expires string) error {
 	if !strings.HasPrefix(s.timestamp, s.date) {
 		return s.malformed("the credential's date " + s.date + " is not that of X-Amz-Date")
 	}
+	// A life out of bounds is AccessDenied to RGW, a bad parameter to S3.
 	seconds, err := strconv.ParseInt(expires, 10, 64)
 	switch {
 	case err != nil && !isDigits(expires):
 		return refuse(CodeQueryParameters, "X-Amz-Expires must be a number of seconds")
 	case err == nil && seconds < 1:
-		return refuse(CodeQueryParameters, "X-Amz-Expires must be positive")
+		return refuse(CodeAccessDenied, "X-Amz-Expires must be positive")
 	case err != nil || seconds > maxExpires:
-		return refuse(CodeQueryParameters, "X-Amz-Expires must not be more than a week (604800 seconds)")
+		return refuse(CodeAccessDenied, "X-Amz-Expires must not be more than a week (604800 seconds)")
 	}
 	now := v.opts.Now()
 	if at.Sub(now) > v.opts.MaxSkew {

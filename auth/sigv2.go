@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,8 +25,9 @@ func (v *Verifier) verifyHeader2(r *http.Request, fields string) (*Verified, err
 			Detail{"ArgumentName", "Authorization"})
 	}
 	date := r.Header.Get("Date")
-	if d := r.Header.Get(headerDate); d != "" {
-		date = d
+	signed := date
+	if amz, ok := r.Header[headerDate]; ok {
+		date, signed = amz[0], "" // it is among the x-amz- headers
 	}
 	at, err := parseDate(date)
 	if err != nil || at.Unix() < 0 {
@@ -33,10 +35,6 @@ func (v *Verifier) verifyHeader2(r *http.Request, fields string) (*Verified, err
 	}
 	if err := v.checkSkew(at); err != nil {
 		return nil, err
-	}
-	signed := r.Header.Get("Date")
-	if r.Header.Get(headerDate) != "" {
-		signed = "" // it is among the x-amz- headers
 	}
 	return v.verify2(r, accessKey, signature, signed, false)
 }
@@ -93,11 +91,11 @@ func (v *Verifier) verify2(r *http.Request, accessKey, signature, date string, p
 			return nil, err
 		}
 	}
-	toSign := v.stringToSign2(r, headers, params, date, r.URL.EscapedPath())
-	good := equalSignatures(sign2(key.SecretKey, toSign), signature)
-	if !good { // some clients sign another escaping than they send
-		again := v.stringToSign2(r, headers, params, date, string(appendEscaped(nil, r.URL.Path, true)))
-		good = equalSignatures(sign2(key.SecretKey, again), signature)
+	var toSign string // of the path as it was sent
+	good := false
+	for _, path := range slices.Backward(paths2(r.URL)) {
+		toSign = v.stringToSign2(r, headers, params, date, path)
+		good = good || equalSignatures(sign2(key.SecretKey, toSign), signature)
 	}
 	if !good || ambiguous2(params) {
 		return nil, refuse(CodeSignatureDoesNotMatch,
@@ -114,6 +112,20 @@ func (v *Verifier) verify2(r *http.Request, accessKey, signature, date string, p
 		hash = unsignedPayload
 	}
 	return out, out.setPayload(r, hash, nil)
+}
+
+// paths2 lists the forms of a path that clients sign: as it was sent, escaped
+// as S3 would, and that of a bucket with a slash at its end (botocore).
+func paths2(u *url.URL) []string {
+	sent := u.EscapedPath()
+	list := []string{sent}
+	if canonical := string(appendEscaped(nil, u.Path, true)); canonical != sent {
+		list = append(list, canonical)
+	}
+	if len(u.Path) > 1 && strings.LastIndexByte(u.Path, '/') == 0 {
+		list = append(list, sent+"/")
+	}
+	return list
 }
 
 func sign2(secret, toSign string) string {

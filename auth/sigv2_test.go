@@ -98,6 +98,7 @@ func TestVerify_Version2Refusals(t *testing.T) {
 		{"token", func(r *http.Request) { r.Header.Set(headerToken, "x") }, CodeInvalidToken},
 		{"bad date", date("Bad Date"), CodeAccessDenied},
 		{"no date", date(""), CodeAccessDenied},
+		{"empty x-amz-date", func(r *http.Request) { r.Header[headerDate] = []string{""} }, CodeAccessDenied},
 		{"before 1970", date("Tue, 07 Jul 1950 21:53:04 GMT"), CodeAccessDenied},
 		{"old", date("Tue, 07 Jul 2010 21:53:04 GMT"), CodeRequestTimeTooSkewed},
 		{"far", date("Tue, 07 Jul 9999 21:53:04 GMT"), CodeRequestTimeTooSkewed},
@@ -241,6 +242,18 @@ func TestVerify_Version2QueryHeaders(t *testing.T) {
 	r.Header.Set("X-Amz-Acl", "public-read")
 	if _, err := v.Verify(r); code(err) != CodeSignatureDoesNotMatch {
 		t.Errorf("another header: Verify = %v", err)
+	}
+}
+
+// botocore signs the path of a bucket with a slash that it does not send.
+func TestVerify_Version2BucketSlash(t *testing.T) {
+	v := newTestVerifier(t, VerifierOptions{})
+	for target, want := range map[string]string{
+		"http://h/b": "", "http://h/b/": "", "http://h/b/k": CodeSignatureDoesNotMatch, "http://h/c": CodeSignatureDoesNotMatch,
+	} {
+		if _, err := v.Verify(presign2(t, "GET", target, "GET\n\n\n%s\n/b/")); code(err) != want {
+			t.Errorf("%s: Verify = %v, want %q", target, err, want)
+		}
 	}
 }
 

@@ -252,10 +252,3 @@ func (b *bucket) search(key, versionID string) (f *found, latest bool, err error
 	}
 	return b.openVersion(key, versionID)
 }
-
-// current is openCurrent for who does not want the data.
-func (b *bucket) current(key string) (*found, error) {
-	f, err := b.openCurrent(key)
-	f.close()
-	return f, err
-}

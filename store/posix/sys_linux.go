@@ -82,14 +82,6 @@ func setXattr(fd int, value []byte) error {
 	return againErr(func() error { return unix.Fsetxattr(fd, attrName, value, 0) })
 }
 
-func removeXattr(fd int) error {
-	err := againErr(func() error { return unix.Fremovexattr(fd, attrName) })
-	if err == unix.ENODATA {
-		return nil
-	}
-	return err
-}
-
 // preallocate reserves room for a file that will have n bytes. It is a help
 // only, except for ENOSPC.
 func preallocate(fd int, n int64) error {

@@ -28,8 +28,6 @@ func getXattr(int, []byte) (int, error) { return 0, errNoAttr }
 
 func setXattr(int, []byte) error { return unix.EOPNOTSUPP }
 
-func removeXattr(int) error { return nil }
-
 func preallocate(int, int64) error { return nil }
 
 func startWriteback(int, int64, int64) {}

@@ -64,5 +64,5 @@ bench: build ## what is measured; see bench/README.md
 
 .PHONY: long
 long: build ## the long versions: 5 GiB multipart, long crash run
-	HERALD_LONG=1 $(GO) test -count=1 -timeout 6h -v -run 'Long' ./tests/...
+	HERALD_LONG=1 $(GO) test -count=1 -timeout 6h -v -run 'Long|TestPowerLoss|TestManyTopics' ./tests/...
 	@$(MAKE) --no-print-directory crash

@@ -14,6 +14,8 @@
 //	<root>/.herald/records/<esc>            the gateway's own documents
 //	<root>/.herald/outcomes                 snapshot of ops not forgotten, and of the clock
 //	<root>/.herald/index/                   Pebble: what a listing shows; a cache (index.go)
+//	<root>/.herald/index-ballast            room for the index when the disk is full
+//	<root>/.herald/lost/                    what fsck found and could not place
 //
 // A directory in root with a name that does not begin with "." is a bucket.
 // <esc> is the escape form of a key (path.go): percent-encoded as a whole and

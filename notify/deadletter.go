@@ -23,7 +23,7 @@ const (
 const deadPage = 256
 
 // deadQueue is the name of the queue of dead letters beside a topic's queues.
-// No topic's name has a dot in it.
+// queueOf gives no dot.
 func deadQueue(queue string) string { return queue + ".dead" }
 
 // baseQueue is the name of the topic's first queue, of any of its queues.
@@ -94,7 +94,7 @@ func (d *deadLetters) bury(ctx context.Context, base string, letters ...deadLett
 			continue
 		}
 		if len(letters) == 1 { // larger than all there is
-			d.s.metrics.deadDropped.WithLabelValues(baseLabel(base)).Inc()
+			d.lose(base, 1)
 			return nil
 		}
 		half := len(letters) / 2
@@ -131,9 +131,15 @@ func (d *deadLetters) dropOldest(ctx context.Context, q queue.Queue, base string
 	if err := q.Ack(ctx, queue.Ack{UpTo: list[len(list)-1].Marker}); err != nil {
 		return 0, err
 	}
-	d.s.metrics.deadDropped.WithLabelValues(baseLabel(base)).Add(float64(len(list)))
-	d.s.log.Warn("dead letters dropped: too many", "queue", deadQueue(base), "dropped", len(list))
+	d.lose(base, len(list))
 	return len(list), nil
+}
+
+// lose counts events of which nothing is left.
+func (d *deadLetters) lose(base string, n int) {
+	d.s.metrics.deadDropped.WithLabelValues(baseLabel(base)).Add(float64(n))
+	d.s.metrics.lost.Add(float64(n))
+	d.s.log.Error("events lost: there was no room for so many dead letters", "queue", deadQueue(base), "events", n)
 }
 
 func readDeadLetter(e queue.Entry) (DeadLetter, deadLetter) {

@@ -3,7 +3,6 @@ package notify
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"time"
 )
@@ -131,7 +130,7 @@ func (d *dispatcher) sweep(ctx context.Context, topics []*Topic) error {
 			suspect[name] = true
 			continue
 		}
-		tenant, topic, ok := strings.Cut(base, ":")
+		tenant, topic, ok := topicOfQueue(base)
 		if !ok {
 			continue // not ours
 		}

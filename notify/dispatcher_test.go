@@ -180,8 +180,15 @@ func TestDeadLetters_Bounded(t *testing.T) {
 	if err != nil || len(l) == 0 || len(l) > 20 || l[len(l)-1].Queue != "99" {
 		t.Errorf("%d dead letters, %v", len(l), err)
 	}
-	if dropped := r.counter("herald_notify_dead_letters_dropped_total"); int(dropped)+len(l) != 100 {
-		t.Errorf("%v dropped, %d kept", dropped, len(l))
+	dropped, lost := r.counter("herald_notify_dead_letters_dropped_total"), r.counter("pubsub_event_lost")
+	if int(dropped)+len(l) != 100 || lost != dropped {
+		t.Errorf("%v dropped, %v counted as lost, %d kept", dropped, lost, len(l))
+	}
+	if err := r.s.dead.bury(r.ctx, topic.Dest.Queue, deadLetter{Raw: make([]byte, 20_000)}); err != nil {
+		t.Fatal(err)
+	}
+	if lost := r.counter("pubsub_event_lost"); lost != 101 { // those that had to go, and itself
+		t.Errorf("%v counted as lost", lost)
 	}
 }
 

@@ -40,7 +40,7 @@ func newMetrics() *metrics {
 	}
 	return &metrics{
 		triggered:  counter("pubsub_event_triggered", "Events that matched a notification."),
-		lost:       counter("pubsub_event_lost", "Events that were lost. Anything but 0 is a bug."),
+		lost:       counter("pubsub_event_lost", "Events that were lost: neither delivered nor kept as dead letters, of which there were too many."),
 		pushOK:     counter("pubsub_push_ok", "Pushes that the endpoint acked."),
 		pushFailed: counter("pubsub_push_failed", "Pushes that failed."),
 		pending:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "pubsub_push_pending", Help: "Pushes in flight (not the backlog)."}),

@@ -181,9 +181,10 @@ func (s *Service) reserveOne(ctx context.Context, h *held, size int64) error {
 // changes; it then commits the entries, and pushes to synchronous topics with
 // a deadline after the guard was released. Its error is that of commit: a
 // failed push does not fail the request. When the outcome is unknown the
-// reservations are left to the resolver. A reservation that was lost meanwhile
-// (the process slept too long) is made again before commit, which may give
-// ErrFull.
+// reservations are left to the resolver, and to the next change of the key: it
+// gives ErrFull while they cannot be ended. A reservation that was lost
+// meanwhile (the process slept too long) is made again before commit, which may
+// give ErrFull as well.
 func (p *Pending) Do(ctx context.Context, commit CommitFunc) (store.Outcome, error) {
 	if p.done {
 		return store.Outcome{}, errors.New("notify: Pending used twice")
@@ -207,31 +208,57 @@ func (p *Pending) commit(ctx context.Context, commit CommitFunc) (store.Outcome,
 	if len(p.held) > 0 || p.s.hub.live() {
 		defer p.s.guard.lock(p.facts.orderKey())()
 	}
-	// Also when commit panics: the resolver then finds out.
 	defer p.letGo()
-	if err := p.ensure(ctx); err != nil {
+	if err := p.ready(ctx); err != nil {
 		p.abortAll()
 		return store.Outcome{}, err
 	}
+	left := &openOp{ref: p.facts.ref(), held: p.held} // also when commit panics
+	defer func() { p.leave(left) }()
 	out, err := commit(ctx, p.facts.op)
 	switch {
 	case errors.Is(err, store.ErrUnknownOutcome):
 		p.s.log.Error("outcome unknown, left to the resolver", "bucket", p.facts.bucket, "key", p.facts.key, "err", err)
 		return out, err
 	case err != nil:
+		left = nil
 		p.abortAll()
 		return out, err
 	case !out.Changed:
+		left = nil
 		p.abortAll()
 		p.forget(ctx)
 		return out, nil
 	}
 	p.s.fault("notify.committed")
-	p.enqueue(&out)
+	left.outcome, left.known = out, true
+	left.held = p.enqueue(&out)
 	if p.s.hub.live() {
 		p.s.hub.publish(&p.facts, p.s.region, &out)
 	}
 	return out, nil
+}
+
+// leave notes what is left of an op when its request ends: the resolver, or the
+// next change of the key, goes on with it.
+func (p *Pending) leave(op *openOp) {
+	if op != nil && len(op.held) > 0 {
+		op.queues = op.held[0].in.queues
+		p.s.late.add(op)
+	}
+}
+
+// ready is what has to be true at the point of no return: that events of
+// earlier changes of the key are in their queues, and that the reservations
+// stand. Errors: ErrFull.
+func (p *Pending) ready(ctx context.Context) error {
+	if len(p.held) == 0 {
+		return nil
+	}
+	if err := p.s.catchUp(ctx, p.facts.orderKey()); err != nil {
+		return err
+	}
+	return p.ensure(ctx)
 }
 
 // ensure makes sure that the reservations still stand, before the point of no
@@ -259,27 +286,27 @@ func (p *Pending) ensure(ctx context.Context) error {
 	return p.hold(ctx, again)
 }
 
-// enqueue commits the entries of a change that happened. What cannot be
-// committed now stays reserved: the resolver will do it.
-func (p *Pending) enqueue(out *store.Outcome) {
+// enqueue commits the entries of a change that happened. It returns the
+// reservations whose entries could not be committed now.
+func (p *Pending) enqueue(out *store.Outcome) (left []*held) {
 	if len(p.held) == 0 {
-		return
+		return nil
 	}
 	// Whatever time the commit took, this has its own.
 	ctx, cancel := context.WithTimeout(context.Background(), enqueueTimeout)
 	defer cancel()
-	settled := true
 	for _, h := range p.held {
 		if err := p.s.deliverTo(ctx, h, out); err != nil {
-			settled = false
+			left = append(left, h)
 			p.s.metrics.deferred.Inc()
 			p.s.log.Error("commit entries, left to the resolver", "queue", h.name, "err", err)
 		}
 	}
 	p.s.fault("notify.queued")
-	if settled {
+	if len(left) == 0 {
 		p.forget(ctx)
 	}
+	return left
 }
 
 // commitPauses are those between attempts to commit entries while the guard is

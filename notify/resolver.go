@@ -21,10 +21,14 @@ type recoveredFlag = atomic.Bool
 // maxResolve bounds the reservations of one queue that a pass holds in memory.
 const maxResolve = 1 << 16
 
+// forgetBatch is how many outcomes are forgotten at once.
+const forgetBatch = 4096
+
 // Recover resolves the reservations that a crash left behind: all of them if
 // this process is the only one that can have made any, else the stale ones. It
 // does so once; Run and the first Reserve call it, so that no new event gets
-// ahead of an old one.
+// ahead of an old one. Events for which a queue has no room do not hold it up,
+// as delivery begins after it: later changes of their keys wait for them.
 func (s *Service) Recover(ctx context.Context) error {
 	if s.recovered.Load() {
 		return nil
@@ -44,15 +48,19 @@ func (s *Service) Recover(ctx context.Context) error {
 			return fmt.Errorf("resolve reservations: %w", err)
 		}
 	}
+	if err := s.forgetLeft(ctx); err != nil {
+		return fmt.Errorf("forget outcomes: %w", err)
+	}
 	s.recovered.Store(true)
 	return nil
 }
 
-// resolveLoop resolves what grew stale, until ctx is done.
+// resolveLoop resolves what is late or grew stale, until ctx is done.
 func (s *Service) resolveLoop(ctx context.Context) {
 	for sleep(ctx, s.opt.ResolveEvery) == nil {
+		late := s.catchUpAll(ctx)
 		_, err := s.resolve(ctx, time.Now().Add(-s.opt.StaleAge))
-		if err != nil && ctx.Err() == nil {
+		if err = errors.Join(late, err); err != nil && ctx.Err() == nil {
 			s.log.Error("resolve reservations", "err", err)
 		}
 	}
@@ -64,7 +72,10 @@ type openOp struct {
 	held    []*held
 	queues  []string // of all its reservations, when there were several
 	outcome store.Outcome
+	known   bool // outcome is
 }
+
+func (op *openOp) orderKey() string { return op.held[0].in.orderKey() }
 
 // resolve ends the reservations made or renewed before that time. Ops that
 // came true have their entries committed in the order of the changes. It
@@ -83,27 +94,43 @@ func (s *Service) resolve(ctx context.Context, before time.Time) (int, error) {
 		case errors.Is(err, store.ErrNoSuchOp):
 			errs = append(errs, s.undo(ctx, op, "aborted"))
 		case err != nil:
-			unsettled[op.held[0].in.orderKey()] = true
+			unsettled[op.orderKey()] = true
 			errs = append(errs, fmt.Errorf("settle %s: %w", op.ref.ID, err))
 		case !out.Changed:
 			errs = append(errs, s.undo(ctx, op, "unchanged"))
 		default:
-			op.outcome = out
+			op.outcome, op.known = out, true
 			happened = append(happened, op)
 		}
 	}
 	slices.SortFunc(happened, func(a, b *openOp) int { return cmp.Compare(a.outcome.Seq, b.outcome.Seq) })
 	for _, op := range happened {
-		key := op.held[0].in.orderKey()
-		if unsettled[key] {
+		if unsettled[op.orderKey()] {
 			continue // one before it may have come true
 		}
-		if err := s.redo(ctx, op); err != nil {
-			unsettled[key] = true
+		if err := s.redoInOrder(ctx, op); err != nil {
+			unsettled[op.orderKey()] = true
 			errs = append(errs, err)
 		}
 	}
 	return len(ops), errors.Join(errs...)
+}
+
+// redoInOrder is redo under the key's guard and after the key's late ops. Where
+// a queue has no room the op becomes a late one.
+func (s *Service) redoInOrder(ctx context.Context, op *openOp) error {
+	key := op.orderKey()
+	defer s.guard.lock(key)()
+	err := s.catchUp(ctx, key)
+	if err == nil {
+		err = s.redo(ctx, op)
+	}
+	if !errors.Is(err, ErrFull) {
+		return err
+	}
+	s.log.Warn("no room for the events of a change", "key", key, "err", err)
+	s.late.add(op)
+	return nil
 }
 
 // openOps gathers reservations by op, in order of time.
@@ -161,6 +188,7 @@ func (s *Service) orphans(ctx context.Context, name string, before time.Time) ([
 			err = s.buryIntent(ctx, q, name, r)
 		case in.op.IsZero():
 			err = q.Abort(ctx, r.ID)
+		case s.late.has(in.op): // looked at after live: an op goes from there to here
 		default:
 			out = append(out, &held{in: in, name: name, queue: q, id: r.ID, code: r.Intent})
 		}
@@ -209,6 +237,58 @@ func (s *Service) redo(ctx context.Context, op *openOp) error {
 	return s.forgetIfLast(ctx, op)
 }
 
+// forgetLeft forgets outcomes that no reservation names any more: who should
+// have forgotten them died between that and the commit of their events. The
+// outcomes come first: an op that has one has made its reservations before.
+func (s *Service) forgetLeft(ctx context.Context) error {
+	refs, err := s.cfg.Outcomes.List(ctx, store.OpID{}, 0)
+	if err != nil || len(refs) == 0 {
+		return err
+	}
+	names, err := s.cfg.Queues.List(ctx, "")
+	if err != nil {
+		return fmt.Errorf("list queues: %w", err)
+	}
+	open := make(map[store.OpID]bool)
+	for _, name := range names {
+		list, err := s.reservations(ctx, name)
+		if err != nil {
+			return err
+		}
+		if len(list) == maxResolve {
+			return nil // perhaps not all of them
+		}
+		for _, r := range list {
+			if in, err := decodeIntent(r.Intent); err == nil {
+				open[in.op] = true
+			}
+		}
+	}
+	refs = slices.DeleteFunc(refs, func(ref store.OpRef) bool { return open[ref.ID] })
+	for part := range slices.Chunk(refs, forgetBatch) {
+		if err := s.cfg.Outcomes.Forget(ctx, part...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reservations returns all of a queue's, up to maxResolve.
+func (s *Service) reservations(ctx context.Context, name string) ([]queue.Reservation, error) {
+	q, err := s.cfg.Queues.Open(ctx, name)
+	var list []queue.Reservation
+	if err == nil {
+		list, err = q.Reservations(ctx, time.Now().Add(24*time.Hour), maxResolve)
+	}
+	if errors.Is(err, queue.ErrNoSuchQueue) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reservations of %s: %w", name, err)
+	}
+	return list, nil
+}
+
 // forgetIfLast forgets an op's outcome unless another of its reservations is
 // still open, in a queue that this pass did not reach or found too young.
 func (s *Service) forgetIfLast(ctx context.Context, op *openOp) error {
@@ -231,19 +311,9 @@ func (s *Service) forgetIfLast(ctx context.Context, op *openOp) error {
 }
 
 func (s *Service) hasReservation(ctx context.Context, name string, op store.OpID) (bool, error) {
-	q, err := s.cfg.Queues.Open(ctx, name)
-	var list []queue.Reservation
-	if err == nil {
-		list, err = q.Reservations(ctx, time.Now().Add(24*time.Hour), maxResolve)
-	}
-	if errors.Is(err, queue.ErrNoSuchQueue) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("reservations of %s: %w", name, err)
-	}
+	list, err := s.reservations(ctx, name)
 	return slices.ContainsFunc(list, func(r queue.Reservation) bool {
 		in, err := decodeIntent(r.Intent)
 		return err == nil && in.op == op
-	}), nil
+	}), err
 }

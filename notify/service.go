@@ -109,6 +109,7 @@ type Service struct {
 	rules     ruleCache
 	guard     *keyGuard
 	live      liveSet
+	late      lateOps
 	targets   targets
 	hub       hub
 	dead      deadLetters

@@ -311,6 +311,17 @@ func unescapeArg(s string) string {
 	return strings.ReplaceAll(s, "%25", "%")
 }
 
+// queueOf is the name of a topic's first queue, "TENANT:NAME". A dot is written
+// as "%2E": else topic "t.1" would share a queue with "t".
+func queueOf(tenant, name string) string {
+	return strings.ReplaceAll(tenant+":"+name, ".", "%2E")
+}
+
+// topicOfQueue is the inverse of queueOf.
+func topicOfQueue(queue string) (tenant, name string, ok bool) {
+	return strings.Cut(strings.ReplaceAll(queue, "%2E", "."), ":")
+}
+
 // ShardName is the name of the topic's i-th queue: the name itself, then
 // "NAME.1", "NAME.2", ... (RGW).
 func ShardName(queue string, i int) string {

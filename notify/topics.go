@@ -178,9 +178,12 @@ func (t *Topics) update(ctx context.Context, tenant, name string, check TopicChe
 // put makes the queues that a topic needs and writes its record.
 func (t *Topics) put(ctx context.Context, next *Topic, version uint64) error {
 	if next.Queued() && next.Dest.Queue == "" {
-		next.Dest.Queue = next.Tenant() + ":" + next.Name
+		next.Dest.Queue = queueOf(next.Tenant(), next.Name)
 		if next.Dest.Shards == 0 {
 			next.Dest.Shards = t.shards
+		}
+		if err := t.dropLeft(ctx, next.Dest.Queue); err != nil {
+			return err
 		}
 		if err := t.makeQueues(ctx, next); err != nil {
 			return err
@@ -239,6 +242,24 @@ func (t *Topics) sweep(ctx context.Context, name string, shards int) error {
 	for _, name := range names {
 		if err := t.queues.Delete(ctx, name); err != nil && !errors.Is(err, queue.ErrNoSuchQueue) {
 			return fmt.Errorf("delete queue %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// dropLeft deletes the queues of that name that the interrupted deletion of an
+// earlier topic left: what waits in them went with it.
+func (t *Topics) dropLeft(ctx context.Context, name string) error {
+	names, err := t.queues.List(ctx, name)
+	if err != nil {
+		return fmt.Errorf("list queues: %w", err)
+	}
+	for _, q := range names {
+		if q != name && baseQueue(q) != name {
+			continue
+		}
+		if err := t.queues.Delete(ctx, q); err != nil && !errors.Is(err, queue.ErrNoSuchQueue) {
+			return fmt.Errorf("delete queue %s: %w", q, err)
 		}
 	}
 	return nil

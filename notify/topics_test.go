@@ -109,3 +109,62 @@ func TestTopics(t *testing.T) {
 		t.Errorf("SubscribedBuckets = %v, %v", got, err)
 	}
 }
+
+// A topic made anew under a name finds nothing of what waited for the last one
+// of that name, whose deletion a crash interrupted.
+func TestTopics_NothingLeft(t *testing.T) {
+	r := newRig(t, quick())
+	r.notify(rule("n", r.topic("t", deadEndpoint(), "persistent", "true"), Filter{}))
+	for _, name := range []string{":t.7", ":t.dead", ":t2", ":t%2E7"} {
+		if err := r.queues.Create(r.ctx, name, 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.put("k", "old")
+	_, version, err := r.store.Get(r.ctx, topicRecord("", "t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.store.Delete(r.ctx, topicRecord("", "t"), version); err != nil { // and no further
+		t.Fatal(err)
+	}
+	sink := newSink(t, nil)
+	r.topic("t", sink.URL, "persistent", "true")
+	names, err := r.queues.List(r.ctx, ":t")
+	if err != nil || !slices.Equal(names, []string{":t", ":t%2E7", ":t.1", ":t.2", ":t2"}) {
+		t.Errorf("queues = %v, %v", names, err)
+	}
+	r.run()
+	r.put("k", "new")
+	eventually(t, "the event", func() bool { return len(sink.got()) > 0 })
+	if got := sink.ofKey("k"); !slices.Equal(got, []string{"ObjectCreated:Put new"}) {
+		t.Errorf("events %v", got)
+	}
+}
+
+// Names with dots (which the gateway can be told to allow) share no queue with
+// other topics.
+func TestTopics_Dots(t *testing.T) {
+	r := newRig(t, quick())
+	a := r.topic("t", deadEndpoint(), "persistent", "true")
+	b := *a
+	b.Name, b.ARN, b.Dest.Queue = "t.1", TopicARN("default", "", "t.1"), ""
+	if _, err := r.s.Topics().Create(r.ctx, &b, nil); err != nil {
+		t.Fatal(err)
+	}
+	names, err := r.queues.List(r.ctx, "")
+	if err != nil || len(names) != 6 {
+		t.Errorf("queues = %v, %v", names, err)
+	}
+	for _, tenant := range []string{"", "a.b"} {
+		for _, name := range []string{"t", "t.1", "t.dead"} {
+			q := queueOf(tenant, name)
+			if gotTenant, got, ok := topicOfQueue(q); !ok || gotTenant != tenant || got != name {
+				t.Errorf("topicOfQueue(%q) = %q, %q", q, gotTenant, got)
+			}
+			if got := baseQueue(q); got != q {
+				t.Errorf("baseQueue(%q) = %q", q, got)
+			}
+		}
+	}
+}

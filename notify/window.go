@@ -61,6 +61,9 @@ func (w *window) room() int {
 	return w.maxItems - len(w.items)
 }
 
+// roomy tells whether so much fits that listing is worth it.
+func (w *window) roomy() bool { return w.room() >= max(1, w.maxItems/4) }
+
 func (w *window) empty() bool { return len(w.items) == 0 }
 
 // add appends an entry.

@@ -173,7 +173,7 @@ func (w *worker) refresh(ctx context.Context) error {
 // worth it.
 func (w *worker) fill(ctx context.Context) error {
 	room := w.win.room()
-	if !w.more || room <= 0 || room < w.win.maxItems/4 && !w.win.empty() {
+	if !w.more || room <= 0 || !w.win.roomy() && !w.win.empty() {
 		return nil
 	}
 	list, more, err := w.q.List(ctx, w.cursor, room)

@@ -18,7 +18,7 @@ func (w *worker) wait(ctx, pushCtx context.Context, blocked time.Time) error {
 			return w.idle(ctx)
 		}
 	}
-	if w.more && w.win.room() >= w.win.maxItems/4 {
+	if w.more && w.win.roomy() {
 		// More fits: only look whether something came meanwhile.
 		return w.collect(ctx)
 	}

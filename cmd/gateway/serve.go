@@ -58,13 +58,7 @@ func (g *gateway) serve(ctx context.Context, s3 net.Listener, stdout io.Writer) 
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
-	// What works behind the requests outlives them: the journal last.
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	work, background := errgroup.WithContext(background)
-	work.Go(func() error { return g.journal.Run(background) })
-	work.Go(func() error { return g.notify.Run(background) })
-
+	defer control.Close()
 	servers := []*endpoint{
 		{g.s3.HTTPServer(), moreListener{s3}},
 		{&http.Server{Handler: g.controlHandler()}, control},
@@ -76,6 +70,17 @@ func (g *gateway) serve(ctx context.Context, s3 net.Listener, stdout io.Writer) 
 		}
 		servers = append(servers, &endpoint{&http.Server{Handler: g.opsHandler(), ReadHeaderTimeout: 10 * time.Second}, ops})
 	}
+	// What works behind the requests outlives them, and the journal outlives
+	// delivery: its last acks may have to wait for a checkpoint.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	journalCtx, stopJournal := context.WithCancel(context.WithoutCancel(ctx))
+	work, background := errgroup.WithContext(background)
+	work.Go(func() error { return g.journal.Run(journalCtx) })
+	work.Go(func() error {
+		defer stopJournal()
+		return g.notify.Run(background)
+	})
 	if !g.config.Demo {
 		fmt.Fprintf(stdout, "herald: S3 on http://%s, data in %s\n", s3.Addr(), g.config.Data)
 	}

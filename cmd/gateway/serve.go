@@ -8,6 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"runtime/debug"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,6 +18,10 @@ import (
 	"herald/auth"
 	"herald/store"
 )
+
+// gcPercent lets the heap grow to three times what is live before it is
+// collected: the gateway keeps little, and allocates much that is soon dead.
+const gcPercent = 200
 
 // serve runs the gateway until ctx ends, then drains it: no request is cut
 // within shutdown_timeout, and the journal is closed clean.
@@ -32,7 +39,16 @@ func serve(ctx context.Context, args, environ []string, stdout, stderr io.Writer
 		return 1, err
 	}
 	defer s3.Close()
-	g, err := open(c, newLogger(c, stderr))
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	logs := &logBuffer{w: stderr}
+	var flusher sync.WaitGroup
+	logCtx, stopLog := context.WithCancel(context.Background())
+	flusher.Go(func() { _ = logs.Run(logCtx) })
+	defer flusher.Wait()
+	defer stopLog()
+	g, err := open(c, newLogger(c, logs))
 	if err != nil {
 		return 1, err
 	}

@@ -178,10 +178,12 @@ func (b *bucket) makeDir(a area, path string) (*dir, error) {
 			if a == areaNatural {
 				return nil, store.ErrNoSuchBucket
 			}
+			// First: another one finds the directory as soon as it is there,
+			// and its files must be looked for then.
+			b.has[a].Store(true)
 			if err := unix.Mkdirat(b.d.homeFD, a.root(b.name)[len(home)+1:], 0o700); err != nil && err != unix.EEXIST {
 				return nil, err
 			}
-			b.has[a].Store(true)
 			continue
 		}
 		parent, name := splitPath(path)

@@ -89,10 +89,11 @@ func (p *pendingPut) newAttr(v store.Versioning, op store.OpID) *attr {
 	}
 	a := &attr{versionID: store.NullVersion, seq: d.clock.next(after), op: op}
 	a.tag = int64(a.seq) - int64(a.seq)%d.granularity
-	if p.prior != nil && a.tag == p.prior.attr.tag {
-		a.tag += d.granularity
-	}
 	a.modTime = a.tag
+	if p.prior != nil && (a.tag == p.prior.attr.tag || p.prior.native && a.tag < p.prior.attr.tag) {
+		// Within one tick. It may run ahead of the clock, which clients do not see.
+		a.tag, a.modTime = p.prior.attr.tag+d.granularity, int64(a.seq)
+	}
 	prior := p.prior.object()
 	if v == store.Enabled {
 		a.versionID = newVersionID(a.seq, op)

@@ -56,7 +56,8 @@ func (p *replayedPut) run() error {
 	if p.cur, err = b.replayFile(key); err != nil {
 		return err
 	}
-	p.later = p.cur != nil && p.cur.attr.seq > p.attr.seq
+	// By the tags first: of a file that lost its attributes the seq is a guess.
+	p.later = p.cur != nil && p.cur.attr.seq > p.attr.seq && !p.curIs(p.prior) && !p.curIs(p.attr)
 	placed, err := p.content()
 	if err != nil {
 		return fmt.Errorf("content: %w", err)

@@ -21,11 +21,15 @@ type pendingPut struct {
 	null  *found // the archived null version that goes with it
 	side  bool   // attr is in a side file
 	temp  *temp
+	kept  bool // temp, if it has a name, belongs to a record that is not applied
 }
 
 func (p *pendingPut) close(d *Driver) {
 	p.prior.close()
 	p.null.close()
+	if p.kept && p.temp != nil {
+		p.temp.path = ""
+	}
 	p.temp.drop(d)
 }
 
@@ -228,26 +232,27 @@ func (b *bucket) escapeFile(key string) error {
 func (p *pendingPut) run(body *body) (store.Outcome, error) {
 	b, d := p.b, p.b.d
 	what := "commit " + b.name + "/" + p.entry.key
+	defer d.onPanic(what)
 	head := p.entry.encode(make([]byte, 0, 1024))
 	t, err := d.flight.append(head, p.entry.data)
 	if err != nil {
 		return store.Outcome{}, fmt.Errorf("%s: %w", what, err)
 	}
+	p.kept = true
 	if body.staged != "" {
 		body.taken = true
 		p.temp.path = body.staged
 	}
 	d.fault("posix.commit.appended")
 	if err := d.flight.wait(t); err != nil {
-		p.temp.path = "" // it belongs to the record
 		return store.Outcome{}, fmt.Errorf("%s: %w: %w", what, store.ErrUnknownOutcome, err)
 	}
 	d.fault("posix.commit.journaled")
 	at, err := p.apply()
 	if err != nil {
-		p.temp.path = ""
 		return store.Outcome{}, b.stuck(what, t, err)
 	}
+	p.kept = false
 	out := store.Outcome{
 		Changed: true, Seq: p.attr.seq,
 		Info:  p.attr.info(p.entry.key, true),

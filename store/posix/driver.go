@@ -221,6 +221,15 @@ func (d *Driver) breakDown(what string, err error) error {
 	return err
 }
 
+// onPanic is deferred by what journals a change and applies it: whoever recovers
+// the panic and goes on must not find a change that is half made.
+func (d *Driver) onPanic(what string) {
+	if r := recover(); r != nil {
+		_ = d.breakDown(what, fmt.Errorf("panic: %v", r)) // noted; the panic says it
+		panic(r)
+	}
+}
+
 // Checkpoint implements journal.Client.
 func (d *Driver) Checkpoint() (journal.LSN, error) {
 	d.fault("posix.checkpoint.begin")

@@ -23,18 +23,23 @@ func (q *queueLike) Replay(_ journal.LSN, p []byte) error {
 func (q *queueLike) Checkpoint() (journal.LSN, error) { return 0, nil }
 func (q *queueLike) Flushed(journal.LSN) error        { return nil }
 
-// putOp puts an object with an op.
+// putOp puts a small object with an op.
 func putOp(t *testing.T, d *Driver, op store.OpID, v store.Versioning) error {
+	t.Helper()
+	return putData(t, d, op, v, []byte("data"))
+}
+
+func putData(t *testing.T, d *Driver, op store.OpID, v store.Versioning, data []byte) error {
 	t.Helper()
 	b, err := d.OpenBucket(t.Context(), "bucket")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := b.Create(t.Context(), "k", store.CreateHint{Size: 4})
+	w, err := b.Create(t.Context(), "k", store.CreateHint{Size: int64(len(data))})
 	if err != nil {
 		return err
 	}
-	if _, err := w.Write([]byte("data")); err != nil {
+	if _, err := w.Write(data); err != nil {
 		t.Fatal(err)
 	}
 	_, err = w.Commit(t.Context(), store.CommitOptions{Op: op, ETag: "e", Versioning: v})
@@ -158,5 +163,57 @@ func TestClock_Kept(t *testing.T) {
 	}
 	if err := d.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// After a panic in the middle of a change likewise: the front end goes on, and
+// the record stays in the journal.
+func TestSettle_Panicked(t *testing.T) {
+	for _, point := range []string{"posix.commit.appended", "posix.apply.placed", "posix.remove.unlinked"} {
+		t.Run(point, func(t *testing.T) {
+			s := newTestStore(t, Options{})
+			armed := false
+			s.opts.Fault = func(p string) {
+				if p == point && armed {
+					panic("a bug")
+				}
+			}
+			d := s.open(t)
+			op := store.NewOpID()
+			ref := store.OpRef{ID: op, Bucket: "bucket", Key: "k"}
+			if err := errors.Join(d.CreateBucket(t.Context(), "bucket"), putOp(t, d.Driver, store.OpID{}, store.Unversioned)); err != nil {
+				t.Fatal(err)
+			}
+			armed = true
+			func() {
+				defer func() { _ = recover() }()
+				if point != "posix.remove.unlinked" {
+					_ = putData(t, d.Driver, op, store.Unversioned, make([]byte, 1<<20))
+				} else if b, err := d.OpenBucket(t.Context(), "bucket"); err == nil {
+					_, _ = b.Remove(t.Context(), "k", "", store.RemoveOptions{Op: op})
+				}
+				t.Error("no panic")
+			}()
+			armed = false
+			if _, err := d.Outcomes().Settle(t.Context(), ref); !errors.Is(err, store.ErrUnknownOutcome) {
+				t.Errorf("Settle = %v, want ErrUnknownOutcome", err)
+			}
+			if err := d.j.Wait(d.j.End()); err != nil {
+				t.Fatal(err)
+			}
+			s.crash(t, d)
+			d = s.open(t)
+			if out, err := d.Outcomes().Settle(t.Context(), ref); err != nil || !out.Changed {
+				t.Errorf("Settle after the start = %+v, %v", out, err)
+			}
+			if b, err := d.OpenBucket(t.Context(), "bucket"); err != nil {
+				t.Error(err)
+			} else if info, err := b.Stat(t.Context(), "k", ""); point != "posix.remove.unlinked" && (err != nil || info.Size != 1<<20) {
+				t.Errorf("Stat after the start = %+v, %v", info, err)
+			}
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

@@ -115,6 +115,7 @@ func (r *removal) choose(key, versionID string) (err error) {
 func (r *removal) run() (store.Outcome, error) {
 	d, e := r.b.d, &r.entry
 	what := "remove " + e.bucket + "/" + e.key
+	defer d.onPanic(what)
 	t, err := d.flight.append(e.encode(make([]byte, 0, 512)))
 	if err != nil {
 		return store.Outcome{}, fmt.Errorf("%s: %w", what, err)

@@ -206,8 +206,13 @@ func (w *writer) Commit(_ context.Context, opts store.CommitOptions) (store.Outc
 	if w.ended || w.err != nil {
 		return store.Outcome{}, errors.Join(errors.New("commit after an error or the end"), w.err, w.Abort())
 	}
-	defer func() { _ = w.Abort() }() // gives back what is left
 	data := body{data: w.buf, size: w.size, fd: -1}
+	defer func() {
+		if data.taken {
+			w.file.path = "" // it has another name now, or gets it by replay
+		}
+		_ = w.Abort() // gives back what is left
+	}()
 	if w.file != nil {
 		if err := w.b.d.flushStaged(w.file.fd); err != nil {
 			return store.Outcome{}, storeError("flush "+w.b.name+"/"+w.key, err)
@@ -215,11 +220,7 @@ func (w *writer) Commit(_ context.Context, opts store.CommitOptions) (store.Outc
 		w.b.d.fault("posix.staged.flushed")
 		data.staged, data.fd = w.file.path, w.file.fd
 	}
-	out, err := w.b.commit(w.key, &data, &opts, "", nil)
-	if data.taken {
-		w.file.path = "" // it has another name now, or gets it by replay
-	}
-	return out, err
+	return w.b.commit(w.key, &data, &opts, "", nil)
 }
 
 // flushStaged makes a staged file durable, with its name.

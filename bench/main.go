@@ -95,11 +95,14 @@ func (b *bench) freshDir(name string) (string, error) {
 	return filepath.Abs(dir)
 }
 
-// median runs f for each round and returns the run with the median rate.
+// alternate runs all loads in each round, each round beginning with another,
+// since a load pays for what the one before it left dirty, and returns for each
+// load the run with the median rate.
 func (b *bench) alternate(loads []namedLoad) (map[string]result, error) {
 	all := map[string][]result{}
 	for round := range b.rounds {
-		for _, l := range loads {
+		for i := range loads {
+			l := loads[(i+round)%len(loads)]
 			r, err := l.run()
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", l.name, err)

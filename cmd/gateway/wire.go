@@ -58,10 +58,13 @@ func open(c config, log *slog.Logger) (*gateway, error) {
 func (g *gateway) openStores() error {
 	relaxed := g.config.Durability == "relaxed"
 	own := filepath.Join(g.config.Data, ".herald")
-	if err := os.MkdirAll(own, 0o700); err != nil {
+	err := os.MkdirAll(g.config.Data, 0o777) // for everybody whom the umask lets in: it holds plain files
+	if err == nil {
+		err = os.MkdirAll(own, 0o700) // for us
+	}
+	if err != nil {
 		return fmt.Errorf("open %s: %w", g.config.Data, err)
 	}
-	var err error
 	metrics := newJournalMetrics(g.registry)
 	g.journal, err = journal.Open(filepath.Join(own, "journal"), journal.Options{
 		NoSync: relaxed, OnFlush: metrics.flushed, Fault: g.fault,

@@ -123,6 +123,23 @@ func TestSecondGateway(t *testing.T) {
 	ok(t, g, "PUT", "/bucket", "")
 }
 
+// TestDirectoryModes: others may read the objects, as the umask has it, but
+// nothing of the gateway's own.
+func TestDirectoryModes(t *testing.T) {
+	g := gatewaytest.Start(t, gatewaytest.Options{Data: filepath.Join(t.TempDir(), "data")})
+	ok(t, g, "PUT", "/bucket", "")
+	ok(t, g, "PUT", "/bucket/dir/x", "x")
+	for name, want := range map[string]os.FileMode{"": 0o755, "bucket": 0o755, "bucket/dir": 0o755, "bucket/dir/x": 0o644, ".herald": 0o700} {
+		info, err := os.Stat(filepath.Join(g.Data, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("mode of %q = %o, want %o (umask 022)", name, got, want)
+		}
+	}
+}
+
 // TestReadOnlyDirectory: a directory that cannot be written stops the start
 // with a line that says so.
 func TestReadOnlyDirectory(t *testing.T) {

@@ -427,7 +427,7 @@ func TestMetrics(t *testing.T) {
 	e.notify(bucket, "n", e.topic("t", dead(t), "persistent", "true"), created, removed)
 	e.put(bucket, "k", "x")
 	for path, want := range map[string][]string{
-		"/healthz": {"ok"}, "/readyz": {`"ready":true`, "t"},
+		"/healthz": {"ok"}, "/readyz": {`"ready":true`, `"arn:aws:sns:default::t":`},
 		"/metrics": {"herald_journal_flush_seconds", "persistent_topic_len", "persistent_topic_size", "pubsub_push_failed", `operation="PutObject"`},
 	} {
 		resp, err := http.Get(e.g.Ops + path)

@@ -248,7 +248,9 @@ func eachDead(ctx context.Context, q queue.Queue, markers []string, f func(queue
 
 // Redrive puts dead letters back into the topic's queues, with a fresh age and
 // no attempts: those with the markers, or all. It returns how many. What
-// cannot be decoded stays. If the process dies in between, one of them may be
+// cannot be decoded stays. The endpoint is asked at once, however long it was
+// left alone for its failures: with a short time_to_live they would else be
+// given up again unsent. If the process dies in between, one of them may be
 // both sent again and still be a dead letter.
 // Errors: ErrNoSuchTopic, ErrNotQueued, ErrFull.
 func (s *Service) Redrive(ctx context.Context, tenant, name string, markers ...string) (int, error) {
@@ -261,6 +263,9 @@ func (s *Service) Redrive(ctx context.Context, tenant, name string, markers ...s
 	}
 	if q == nil {
 		return 0, nil
+	}
+	if target := s.targets.peek(topic.ARN); target != nil {
+		target.trust()
 	}
 	return eachDead(ctx, q, markers, func(e queue.Entry) (bool, error) {
 		_, letter := readDeadLetter(e)

@@ -176,6 +176,17 @@ func (t *target) report(r Result, limit time.Duration) {
 	}
 }
 
+// trust lets pushes go at once: somebody says that the endpoint is well again.
+func (t *target) trust() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failures >= breakAfter {
+		t.failures = breakAfter - 1 // one more failure, and it is left alone again
+		close(t.changed)
+		t.changed = make(chan struct{})
+	}
+}
+
 // cancelProbe gives back an admission that was not used.
 func (t *target) cancelProbe() {
 	t.mu.Lock()

@@ -141,6 +141,35 @@ func TestTime_TimeToLive(t *testing.T) {
 	})
 }
 
+// What a person sends again is tried at once: its time to live is shorter than
+// the pauses that its endpoint has earned.
+func TestTime_RedriveIsTried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, p := timedRig(t, refuse)
+		r.notify(rule("n", r.topic("t", "http://x", "persistent", "true", "time_to_live", "2"), Filter{}))
+		r.run()
+		for i := range 20 {
+			r.put(fmt.Sprint("k", i), fmt.Sprint(i))
+			time.Sleep(time.Second) // the pauses grow
+		}
+		time.Sleep(5 * time.Second)
+		p.set(accept)
+		n, err := r.s.Redrive(r.ctx, "", "t")
+		if err != nil || n != 20 {
+			t.Errorf("Redrive = %d, %v, want 20", n, err)
+		}
+		time.Sleep(5 * time.Second)
+		letters, err := r.s.DeadLetters(r.ctx, "", "t", "", 0)
+		if err != nil || len(letters) != 0 {
+			t.Errorf("%d dead letters again, %v, want none", len(letters), err)
+		}
+		if st := r.stats("t"); st.Entries != 0 {
+			t.Errorf("stats = %+v, want nothing waiting", st)
+		}
+		r.stop()
+	})
+}
+
 // Attempts outlive the worker: after a restart the count goes on.
 func TestTime_AttemptsSurvive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -148,15 +148,20 @@ func TestTime_RedriveIsTried(t *testing.T) {
 		r, p := timedRig(t, refuse)
 		r.notify(rule("n", r.topic("t", "http://x", "persistent", "true", "time_to_live", "2"), Filter{}))
 		r.run()
-		for i := range 20 {
-			r.put(fmt.Sprint("k", i), fmt.Sprint(i))
-			time.Sleep(time.Second) // the pauses grow
+		sent := 0
+		for pause := time.Duration(0); pause < 6*time.Second; sent++ {
+			r.put(fmt.Sprint("k", sent), "e")
+			time.Sleep(time.Second)
+			target := r.s.targets.peek(TopicARN("default", "", "t"))
+			target.mu.Lock()
+			pause = time.Until(target.until)
+			target.mu.Unlock()
 		}
-		time.Sleep(5 * time.Second)
+		time.Sleep(3 * time.Second)
 		p.set(accept)
 		n, err := r.s.Redrive(r.ctx, "", "t")
-		if err != nil || n != 20 {
-			t.Errorf("Redrive = %d, %v, want 20", n, err)
+		if err != nil || n != sent {
+			t.Errorf("Redrive = %d, %v, want %d", n, err, sent)
 		}
 		time.Sleep(5 * time.Second)
 		letters, err := r.s.DeadLetters(r.ctx, "", "t", "", 0)

@@ -13,6 +13,12 @@ type Locker interface {
 	// answers ErrLocked at once. An owner that holds it already gets it again,
 	// with the same fence.
 	Acquire(ctx context.Context, name, owner string, ttl time.Duration) (Lease, error)
+	// Join enters owner into a group for ttl, or lets it stay that much
+	// longer, and returns who is in it now, in byte order, owner among them.
+	// Gateways learn from it between whom the work is to be shared.
+	Join(ctx context.Context, group, owner string, ttl time.Duration) (members []string, err error)
+	// Leave takes owner out of a group. One that is not in it is no error.
+	Leave(ctx context.Context, group, owner string) error
 }
 
 // Lease is a lock held for a time.

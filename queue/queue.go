@@ -21,6 +21,11 @@
 //     never neither.
 //   - Entries are listed in the order of their commits, and stay until they
 //     are acked. Memory is bounded however many wait.
+//   - Times, given and returned, are of the caller's clock. A driver whose
+//     medium has a clock of its own translates them by age, so that a gateway
+//     whose clock is wrong harms nothing.
+//   - A call whose answer was lost is repeated by the driver until its context
+//     ends, and takes effect once.
 //   - Capacity counts live entries and live reservations, each with
 //     EntryOverhead; it is recomputed from what is live and cannot drift.
 package queue

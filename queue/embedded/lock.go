@@ -2,6 +2,8 @@ package embedded
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +19,8 @@ type locker struct {
 	mu   sync.Mutex // guards what follows
 	held map[string]*lease
 	last map[string]uint64 // newest fence of each lock
+
+	groups map[string]map[string]time.Time // group -> owner -> end of membership
 }
 
 // lease is the state of a lock and the handle of its holder.
@@ -35,7 +39,32 @@ var (
 )
 
 func newLocker(d *Driver) *locker {
-	return &locker{d: d, held: make(map[string]*lease), last: make(map[string]uint64)}
+	return &locker{d: d, held: make(map[string]*lease), last: make(map[string]uint64), groups: make(map[string]map[string]time.Time)}
+}
+
+// Join enters owner into a group.
+func (l *locker) Join(_ context.Context, group, owner string, ttl time.Duration) ([]string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g := l.groups[group]
+	if g == nil {
+		g = make(map[string]time.Time)
+		l.groups[group] = g
+	}
+	now := l.d.opts.Now()
+	g[owner] = now.Add(ttl)
+	maps.DeleteFunc(g, func(_ string, end time.Time) bool { return !now.Before(end) })
+	return slices.Sorted(maps.Keys(g)), nil
+}
+
+// Leave takes owner out of a group.
+func (l *locker) Leave(_ context.Context, group, owner string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if delete(l.groups[group], owner); len(l.groups[group]) == 0 {
+		delete(l.groups, group)
+	}
+	return nil
 }
 
 // Acquire takes a lock. A new fence is durable when it returns.

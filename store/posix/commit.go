@@ -362,7 +362,7 @@ func (p *pendingPut) place() (area, error) {
 		return p.temp.into(b.d, fd, l.name, replacing)
 	})
 	if prior := p.prior.object(); err == nil && prior != nil {
-		err = b.unlink(prior.at)
+		err = errors.Join(b.dropEscaped(key, prior.at.area, anyVersion), b.unlink(prior.at))
 	}
 	return areaVersions, err
 }
@@ -398,8 +398,12 @@ func (p *pendingPut) sweep(at area) error {
 	b, key := p.b, p.entry.key
 	prior := p.prior.object()
 	var errs []error
-	if at == areaNatural && prior != nil && prior.at.area == areaKeys {
-		errs = append(errs, b.unlink(prior.at))
+	switch {
+	case prior == nil:
+	case prior.at.area == areaKeys:
+		errs = append(errs, b.unlinkEscaped(key, at))
+	case !prior.native:
+		errs = append(errs, b.dropEscaped(key, at, anyVersion))
 	}
 	if prior != nil && !p.entry.archive && prior.side {
 		errs = append(errs, b.dropSide(key, prior.attr.tag))

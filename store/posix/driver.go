@@ -45,11 +45,11 @@ func FaultPoints() []string {
 		"posix.staged.flushed", "posix.commit.prepared", "posix.commit.appended", "posix.commit.journaled",
 		"posix.apply.archived", "posix.apply.placed", "posix.apply.swept", "posix.apply.indexed",
 		"posix.move.moved", "posix.dir.made", "posix.temp.linked",
-		"posix.remove.journaled", "posix.remove.promoted", "posix.remove.unlinked",
+		"posix.remove.journaled", "posix.promote.placed", "posix.remove.promoted", "posix.remove.unlinked",
 		"posix.update.journaled", "posix.update.applied",
 		"posix.doc.journaled", "posix.doc.applied",
 		"posix.upload.journaled", "posix.upload.applied", "posix.upload.ended",
-		"posix.part.flushed", "posix.complete.assembled",
+		"posix.part.flushed", "posix.complete.assembled", "posix.replay.placed",
 		"posix.checkpoint.begin", "posix.checkpoint.outcomes", "posix.checkpoint.end",
 	}
 }

@@ -54,6 +54,36 @@ func TestOutOfBand(t *testing.T) {
 	}
 }
 
+// TestOutOfBand_Covered: what another program's file covered is not to be seen
+// again when that file is replaced or removed.
+func TestOutOfBand_Covered(t *testing.T) {
+	changes := map[string]func(tr *tree){
+		"put":    func(tr *tree) { tr.put("a/b", "new", store.Enabled); tr.want("keys", store.ListOptions{}, "a/b 3") },
+		"remove": func(tr *tree) { tr.remove("a/b", "", store.Unversioned); tr.want("keys", store.ListOptions{}) },
+		"mark": func(tr *tree) {
+			tr.remove("a/b", "", store.Suspended)
+			if _, err := tr.b.Stat(t.Context(), "a/b", ""); !errors.Is(err, store.ErrDeleteMarker) {
+				t.Errorf("Stat = %v, want a delete marker", err)
+			}
+		},
+	}
+	for name, change := range changes {
+		for _, noXattr := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s,NoXattr=%t", name, noXattr), func(t *testing.T) {
+				tr := newTree(t, Options{NoXattr: noXattr})
+				tr.put("a/b", "covered", store.Unversioned)
+				tr.put("a/b/c", "in the way", store.Unversioned)
+				tr.remove("a/b/c", "", store.Unversioned)
+				tr.write("a/b", "covers")
+				change(tr)
+				wantNoFile(t, tr.s, ".herald/keys/bucket/a%2Fb")
+				_, err := tr.o.Fsck(t.Context(), FsckOptions{Report: func(f Finding) { t.Errorf("fsck: %+v", f) }})
+				tr.must(err)
+			})
+		}
+	}
+}
+
 // TestOutOfBand_DirectoriesMove: a directory that another program renames
 // takes its objects along, and none that come later.
 func TestOutOfBand_DirectoriesMove(t *testing.T) {

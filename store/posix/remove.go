@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"golang.org/x/sys/unix"
 
@@ -174,17 +175,48 @@ func (r *removal) unlink() error {
 	b, key := r.b, r.entry.key
 	var errs []error
 	if r.target.at.area == areaVersions || r.promote == nil {
-		errs = append(errs, b.unlink(r.target.at))
-		if r.target.at.area == areaNatural && b.has[areaKeys].Load() {
-			// What another program's file may have covered.
-			errs = append(errs, b.unlink(escapeLocation(key)))
-		}
+		errs = append(errs, b.dropEscaped(key, r.target.at.area, anyVersion), b.unlink(r.target.at))
 	}
 	if r.target.side {
 		errs = append(errs, b.dropSide(key, r.target.attr.tag))
 	}
 	return errors.Join(errs...)
 }
+
+// unlinkEscaped removes the file at a key's escape place, if there is one,
+// after the key got another in the area at.
+func (b *bucket) unlinkEscaped(key string, at area) error {
+	if at != areaNatural || !b.has[areaKeys].Load() {
+		return nil
+	}
+	return b.unlink(escapeLocation(key))
+}
+
+// dropEscaped removes the file at a key's escape place and its side file, if
+// pred answers true of its attributes: another file, which is in the area at,
+// covers it, and it would be seen as soon as that goes.
+func (b *bucket) dropEscaped(key string, at area, pred func(*attr) bool) error {
+	if at != areaNatural {
+		return nil
+	}
+	f, err := b.open(key, escapeLocation(key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	if err := b.identify(f); err != nil || !pred(f.attr) {
+		return err
+	}
+	if f.side && f.st.nlink == 1 { // else it is under versions/ too
+		err = b.dropSide(key, f.attr.tag)
+	}
+	return errors.Join(err, b.unlink(f.at))
+}
+
+func anyVersion(*attr) bool { return true }
 
 // promote makes a noncurrent version the current one, in place of the file
 // that is there.
@@ -194,10 +226,9 @@ func (b *bucket) promote(key string, f *found) (area, error) {
 	if err != nil {
 		return 0, err
 	}
-	if at == areaNatural && b.has[areaKeys].Load() {
-		if err := b.unlink(escapeLocation(key)); err != nil {
-			return 0, err
-		}
+	b.d.fault("posix.promote.placed")
+	if err := b.unlinkEscaped(key, at); err != nil {
+		return 0, err
 	}
 	b.prune(areaVersions, f.at.dir)
 	return at, nil

@@ -225,24 +225,12 @@ func (b *bucket) replayRemove(e *removeEntry, gone *attr) error {
 	defer cur.close()
 	is := cur != nil && cur.attr.tag == gone.tag
 	promoted := false
-	if e.promoted != "" && (is || cur == nil) {
-		next, err := b.versionFile(e.key, e.promoted)
-		if err != nil {
-			return err
+	if is || cur == nil {
+		if promoted, err = b.replayPromote(e); err != nil {
+			return fmt.Errorf("promote: %w", err)
 		}
-		defer next.close()
-		if next != nil {
-			if err := b.identify(next); err != nil {
-				return err
-			}
-			// The null version of now may be a later one than that of then.
-			promoted = !next.attr.marker && next.attr.seq < e.seq
-		}
-		if promoted {
-			if _, err := b.promote(e.key, next); err != nil {
-				return fmt.Errorf("promote: %w", err)
-			}
-		}
+	} else if err := b.dropEscaped(e.key, cur.at.area, func(a *attr) bool { return a.tag == gone.tag }); err != nil {
+		return err
 	}
 	if is && !promoted {
 		if err := b.unlink(cur.at); err != nil {
@@ -255,6 +243,27 @@ func (b *bucket) replayRemove(e *removeEntry, gone *attr) error {
 		}
 	}
 	return b.dropVersion(e.key, e.versionID, func(a *attr) bool { return a.tag == gone.tag })
+}
+
+// replayPromote gives the version that a removal promoted the place of the
+// current one, if it is under versions/ still.
+func (b *bucket) replayPromote(e *removeEntry) (promoted bool, err error) {
+	if e.promoted == "" {
+		return false, nil
+	}
+	next, err := b.versionFile(e.key, e.promoted)
+	if next == nil || err != nil {
+		return false, err
+	}
+	defer next.close()
+	if err := b.identify(next); err != nil {
+		return false, err
+	}
+	if next.attr.marker || next.attr.seq >= e.seq {
+		return false, nil // the null version of now is a later one than that of then
+	}
+	_, err = b.promote(e.key, next)
+	return err == nil, err
 }
 
 func (d *Driver) replayUpdate(e *updateEntry) error {

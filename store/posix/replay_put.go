@@ -48,6 +48,7 @@ type replayedPut struct {
 	prior *attr  // nil: none
 	cur   *found // the file at the key's place now
 	later bool   // cur is later than this put
+	done  bool   // cur is the staged body, which was renamed already
 }
 
 func (p *replayedPut) run() error {
@@ -128,6 +129,11 @@ func (p *replayedPut) content() (area, error) {
 		return 0, err
 	}
 	defer t.drop(b.d)
+	if p.done {
+		// What it replaced may still be there, and would be current again
+		// once this one goes.
+		return p.cur.at.area, b.unlinkEscaped(key, p.cur.at.area)
+	}
 	free, err := p.clear()
 	if err != nil {
 		return 0, fmt.Errorf("archive: %w", err)
@@ -173,10 +179,11 @@ func (p *replayedPut) place(t *temp) (area, error) {
 		}
 	}
 	at, err := b.place(key, t, nil, false)
-	if err == nil && at == areaNatural && b.has[areaKeys].Load() {
-		err = b.unlink(escapeLocation(key))
+	if err != nil {
+		return 0, err
 	}
-	return at, err
+	b.d.fault("posix.replay.placed")
+	return at, b.unlinkEscaped(key, at)
 }
 
 // toVersions gives the file its place under versions/, unless what is there is
@@ -199,7 +206,7 @@ func (p *replayedPut) toVersions(t *temp) error {
 }
 
 // file returns the file with the put's data; nil: a staged file that has its
-// place already, or was superseded.
+// place already, which sets done, or was superseded.
 func (p *replayedPut) file() (*temp, error) {
 	d := p.b.d
 	if p.entry.staged == "" {
@@ -220,13 +227,25 @@ func (p *replayedPut) file() (*temp, error) {
 	if !absent(err) {
 		return nil, err
 	}
-	// Renamed, but perhaps without its attributes.
-	if p.cur != nil && !p.cur.native && !p.later && (p.curIs(p.attr) || p.cur.st.size == p.attr.size) {
-		side, err := d.putAttr(p.cur.fd, p.attr, p.entry.attr)
-		if err == nil && side {
-			err = p.b.writeSide(p.entry.key, p.attr.tag, p.entry.attr, true)
-		}
-		return nil, err
+	if p.done = p.renamed(); !p.done || p.cur.native {
+		return nil, nil
 	}
-	return nil, nil
+	side, err := d.putAttr(p.cur.fd, p.attr, p.entry.attr)
+	if err == nil && side {
+		err = p.b.writeSide(p.entry.key, p.attr.tag, p.entry.attr, true)
+	}
+	return nil, err
+}
+
+// renamed tells whether cur is the staged body, perhaps without its attributes.
+func (p *replayedPut) renamed() bool {
+	switch {
+	case p.cur == nil || p.later:
+		return false
+	case p.curIs(p.attr):
+		return true
+	case p.cur.native || p.cur.known || p.curIs(p.prior):
+		return false
+	}
+	return p.cur.st.size == p.attr.size
 }

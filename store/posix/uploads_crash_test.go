@@ -177,7 +177,7 @@ func readWhole(t *testing.T, b *bucket, key string) string {
 // and compares what is there with a model.
 func TestCrash_Uploads(t *testing.T) {
 	t.Parallel()
-	seed := uint64(time.Now().UnixNano())
+	seed := crashSeed()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	v := newVictim(t, Options{})
@@ -250,6 +250,9 @@ func (v *victim) verifyUploads(t *testing.T, m *uploadModel, pending *uploadChan
 	b, err := v.d.bucket("bucket")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if _, err := v.d.Fsck(t.Context(), FsckOptions{Report: func(f Finding) { t.Errorf("after a kill at %s: fsck: %+v", point, f) }}); err != nil {
+		t.Error(err)
 	}
 	got := readUploads(t, b)
 	before := got.diff(m)

@@ -38,7 +38,7 @@ func TestFaultPoints(t *testing.T) {
 
 // atStart tells whether a point is reached at the start, after a kill.
 func atStart(point string) bool {
-	return point == "journal.recover.replayed" || point == "notify.resolved"
+	return point == "journal.recover.replayed" || point == "posix.replay.placed" || point == "notify.resolved"
 }
 
 // rare tells whether a point is reached about once a second only.

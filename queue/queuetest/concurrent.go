@@ -164,12 +164,12 @@ func consume(t *testing.T, s *suite, q queue.Queue, n int, byPrefix bool) {
 }
 
 func testMultiProducer(t *testing.T, s *suite) {
-	produceAndConsume(t, s, 10<<20, scale(4000)/10)
+	produceAndConsume(t, s, 10<<20, s.scale(4000)/10)
 }
 
 // testMultiProducerConsumer has producers that must wait for room.
 func testMultiProducerConsumer(t *testing.T, s *suite) {
-	produceAndConsume(t, s, 2000, scale(4000)/10)
+	produceAndConsume(t, s, 2000, s.scale(4000)/10)
 }
 
 func produceAndConsume(t *testing.T, s *suite, capacity int64, perWorker int) {

@@ -87,7 +87,7 @@ func testCrashUnderLoad(t *testing.T, s *suite) {
 				}
 			})
 		}
-		for s.stats(q).Entries < int64(scale(4000)) {
+		for s.stats(q).Entries < int64(s.scale(4000)) {
 			runtime.Gosched()
 		}
 		s.h.Settle(t)
@@ -99,7 +99,7 @@ func testCrashUnderLoad(t *testing.T, s *suite) {
 		cancel()
 		wg.Wait()
 		q = s.open("q")
-		checkPairs(t, s.after(q, "", 1000), scale(4000))
+		checkPairs(t, s.after(q, "", 1000), s.scale(4000))
 		s.ack(q, queue.Ack{UpTo: last(s.after(q, "", 1000)).Marker})
 	}
 }
@@ -128,7 +128,7 @@ func checkPairs(t *testing.T, entries []queue.Entry, n int) {
 // entries twice, and a queue answered "full" for ever after 12 million events.
 func testCapacityReturns(t *testing.T, s *suite) {
 	const capacity, workers = 64 << 10, 64
-	n := scale(200_000) / workers
+	n := s.scale(200_000) / workers
 	q := s.create("q", capacity)
 	each(workers, func(int) {
 		for i := range n {
@@ -186,7 +186,7 @@ func putAndAck(ctx context.Context, q queue.Queue, ack bool) error {
 
 // testMemory has a backlog that must not be in memory.
 func testMemory(t *testing.T, s *suite) {
-	n := scale(1_000_000)
+	n := s.scale(1_000_000)
 	const batch, size = 100, 300
 	q := s.create("q", int64(n)*(size+queue.EntryOverhead))
 	data := make([][]byte, batch)

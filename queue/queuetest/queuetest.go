@@ -13,24 +13,6 @@ import (
 	"herald/queue"
 )
 
-// Harness gives the suite a driver over one place, empty at first.
-type Harness interface {
-	// Driver returns the driver that is open now.
-	Driver() queue.Driver
-	// Reopen closes the driver and opens one again on the same place.
-	Reopen(t *testing.T)
-	// Crash drops the driver as the end of its process would, and opens one
-	// again. It answers false, and does nothing, where that is impossible.
-	Crash(t *testing.T) bool
-	// Settle makes durable what was done so far, as a write to the store
-	// after it would. A driver that is durable by itself does nothing.
-	Settle(t *testing.T)
-	// Advance moves the driver's clock, or sleeps.
-	Advance(d time.Duration)
-	// Now is the driver's clock.
-	Now() time.Time
-}
-
 // Run runs the suite. open is called for each test; it cleans up by t.Cleanup.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
 	cases := []struct {
@@ -228,10 +210,5 @@ func numbered(prefix string, n int) []string {
 	return v
 }
 
-// scale shrinks a count where time is short or each step slow.
-func scale(n int) int {
-	if testing.Short() || raceEnabled {
-		return n / 20
-	}
-	return n
-}
+// scale divides a big count where it would take too long.
+func (s *suite) scale(n int) int { return Scaled(s.h, n) }

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Installs what the tests need and is not there yet: command-line S3 clients
-# from Debian, and boto3 in an environment of its own under .deps.
+# Installs what the tests need and is not there yet: command-line S3 clients,
+# Redis and Ceph from Debian, and boto3 in an environment of its own under
+# .deps. The servers are for the tests to start: none is started here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,19 +9,37 @@ BOTO3=1.43.11
 
 packages=()
 need() { # need COMMAND PACKAGE
-	command -v "$1" >/dev/null 2>&1 || [ -x "$1" ] || packages+=("$2")
+	command -v "$1" >/dev/null 2>&1 || [ -e "$1" ] || packages+=("$2")
 }
+PATH=$PATH:/usr/sbin:/sbin
 need /usr/bin/aws awscli
 need s3cmd s3cmd
 need rclone rclone
 need mkfs.ext4 e2fsprogs
 need python3 python3
+need redis-server redis-server
+need redis-sentinel redis-sentinel
+need redis-cli redis-tools
+need ceph-mon ceph-mon
+need ceph-mgr ceph-mgr
+need ceph-osd ceph-osd
+need ceph ceph-common
+need radosgw radosgw
+need /usr/include/rados/librados.h librados-dev
+need gcc gcc
+need /usr/include/stdlib.h libc6-dev
 if [ ${#packages[@]} -gt 0 ]; then
 	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
 		echo "deps: install these yourself: ${packages[*]}" >&2
 		[ "${CI:-}" = true ] && exit 1 || exit 0
 	fi
 	export DEBIAN_FRONTEND=noninteractive
+	policy=/usr/sbin/policy-rc.d # asked before a package starts its service
+	if [ ! -e "$policy" ]; then
+		printf '#!/bin/sh\nexit 101\n' >"$policy"
+		chmod 755 "$policy"
+		trap 'rm -f "$policy"' EXIT
+	fi
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 fi

@@ -1,0 +1,248 @@
+#!/bin/bash
+# A real Ceph cluster for tests: one monitor, one manager, some OSDs and, when
+# asked for, radosgw; on loopback, without systemd, all of it in one directory.
+#
+#   tests/ceph.sh start DIR [OSDS]      start a cluster; DIR/ceph.conf is for clients
+#   tests/ceph.sh stop DIR              kill everything of DIR
+#   tests/ceph.sh watch DIR             wait for the end of stdin, then stop and remove DIR
+#   tests/ceph.sh kill DIR DAEMON       kill -9 one daemon, such as osd.0
+#   tests/ceph.sh term DIR DAEMON       let it end by itself
+#   tests/ceph.sh up DIR DAEMON         start it again and wait until it serves
+#   tests/ceph.sh radosgw DIR NAME PORT [OPTIONS]
+#                                       start radosgw as client.NAME on 127.0.0.1:PORT
+#
+# Environment: STORE=bluestore|memstore, OSD_SIZE (default 4G, a sparse file).
+# Authentication is off. A daemon's process id is in DIR/NAME.pid; that it is
+# still ours is decided by its command line, so that no other process is hit.
+# For one's own use: start a cluster, and let tests use it by HERALD_TEST_CEPH=DIR.
+set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin
+
+usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || usage
+command=$1 dir=$(realpath -m "$2")
+shift 2
+conf=$dir/ceph.conf
+
+log() { echo "ceph.sh: $*" >&2; }
+
+# free_port prints a port below the ephemeral ones that nobody listens on.
+free_port() {
+	local port
+	while port=$((20000 + RANDOM % 10000)); do
+		(exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+	done
+	echo "$port"
+}
+
+# pids prints the processes of DIR: what runs with -c DIR/ceph.conf, and
+# whatever of this script is about to become such a process.
+pids() {
+	local f i args
+	for f in /proc/[0-9]*/cmdline; do
+		mapfile -d '' args 2>/dev/null <"$f" || continue # it has ended
+		for ((i = 1; i < ${#args[@]}; i++)); do
+			case ${args[i - 1]} in
+			-c) [ "${args[i]}" = "$conf" ] || continue ;;
+			start | up | radosgw) [ "${args[i]}" = "$dir" ] || continue ;;
+			*) continue ;;
+			esac
+			f=${f#/proc/}
+			echo "${f%/cmdline}"
+			break
+		done
+	done
+}
+
+# pid_of NAME prints the process id of a daemon that runs.
+pid_of() {
+	local pid
+	pid=$(cat "$dir/$1.pid" 2>/dev/null) || return 1
+	tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF -e "$conf" && echo "$pid"
+}
+
+# spawn NAME COMMAND... runs a daemon with its output in DIR/NAME.out.
+spawn() {
+	local name=$1
+	shift
+	setsid "$@" -c "$conf" </dev/null >>"$dir/$name.out" 2>&1 &
+	echo $! >"$dir/$name.pid"
+}
+
+# await SECONDS NAME COMMAND... polls until the command succeeds, and fails
+# when the daemon NAME has ended.
+await() {
+	local end=$((SECONDS + $1)) name=$2
+	shift 2
+	until "$@"; do
+		if ! pid_of "$name" >/dev/null || [ $SECONDS -ge $end ]; then
+			log "$name is not ready; its log ends with:"
+			tail -n 15 "$dir/$name.out" "$dir/$name.log" >&2 || true
+			return 1
+		fi
+		sleep 0.05
+	done
+}
+
+write_conf() { # write_conf FSID PORT OSDS
+	local socket=
+	[ ${#dir} -lt 80 ] && socket="$dir/\$name.asok"
+	cat >"$conf" <<EOF
+[global]
+fsid = $1
+mon_host = [v2:127.0.0.1:$2/0]
+public_addr = 127.0.0.1
+cluster_addr = 127.0.0.1
+ms_bind_ipv6 = false
+ms_bind_msgr1 = false
+auth_cluster_required = none
+auth_service_required = none
+auth_client_required = none
+ms_mon_client_mode = crc
+run_dir = $dir
+crash_dir = $dir
+keyring = $dir/keyring
+log_file = $dir/\$name.log
+mon_cluster_log_file = $dir/cluster.log
+log_to_stderr = false
+err_to_stderr = true
+osd_pool_default_size = $(($3 >= 3 ? 2 : 1))
+osd_pool_default_min_size = 1
+osd_pool_default_pg_num = 8
+osd_pool_default_pg_autoscale_mode = off
+osd_crush_chooseleaf_type = 0
+[client]
+admin_socket =
+log_file =
+[mon]
+mon_data = $dir/mon
+admin_socket = $socket
+mon_allow_pool_delete = true
+mon_allow_pool_size_one = true
+mon_max_pg_per_osd = 20000
+mon_data_avail_warn = 1
+mon_data_avail_crit = 1
+mon_warn_on_pool_no_redundancy = false
+mon_warn_on_insecure_global_id_reclaim_allowed = false
+mon_warn_on_pool_no_app = false
+mon_osd_min_down_reporters = 1
+mon_osd_down_out_interval = 3600
+paxos_propose_interval = 0.1
+[mgr]
+mgr_data = $dir/mgr
+mgr_stats_period = 1
+mgr_initial_modules =
+mgr_disabled_modules = balancer,crash,devicehealth,influx,insights,iostat,nfs,orchestrator,osd_perf_query,osd_support,pg_autoscaler,progress,prometheus,rbd_support,restful,selftest,snap_schedule,stats,status,telegraf,telemetry,test_orchestrator,volumes,zabbix
+[osd]
+osd_data = $dir/\$name
+admin_socket = $socket
+osd_objectstore = ${STORE:-bluestore}
+osd_class_load_list = *
+osd_class_default_list = *
+osd_max_pg_per_osd_hard_ratio = 100
+osd_heartbeat_interval = 2
+osd_heartbeat_grace = 8
+osd_mon_heartbeat_interval = 5
+osd_memory_target = 1073741824
+osd_scrub_begin_hour = 3
+osd_scrub_end_hour = 3
+bluestore_block_size = $(numfmt --from=iec "${OSD_SIZE:-4G}")
+bluestore_block_create = true
+bluestore_block_preallocate_file = false
+bluestore_block_db_create = false
+bluestore_block_wal_create = false
+memstore_device_bytes = $(numfmt --from=iec "${OSD_SIZE:-4G}")
+EOF
+}
+
+ceph_commands() { timeout 30 ceph -c "$conf" "$@"; }
+
+osd_serves() { grep -qs "state: booting -> active" "$dir/$1.log"; }
+
+# boot NAME starts an OSD with a log of its own.
+boot() {
+	if [ -e "$dir/$1.log" ]; then mv -f "$dir/$1.log" "$dir/$1.log.old"; fi
+	spawn "$1" ceph-osd -f -i "${1#osd.}"
+}
+
+# up NAME starts a daemon and waits until it serves.
+up() {
+	pid_of "$1" >/dev/null && return 0
+	case $1 in
+	osd.*)
+		boot "$1"
+		await 60 "$1" osd_serves "$1"
+		;;
+	mon.*) spawn "$1" ceph-mon -f -i "${1#mon.}" ;;
+	mgr.*) spawn "$1" ceph-mgr -f -i "${1#mgr.}" ;;
+	*) usage ;;
+	esac
+}
+
+end() { # end SIGNAL DAEMON
+	local pid
+	pid=$(pid_of "$2") || return 0
+	kill "-$1" "$pid"
+	while pid_of "$2" >/dev/null; do sleep 0.02; done
+}
+
+start() { # start OSDS
+	local osds=$1 fsid port i uuid mkfs=() commands=
+	[ ! -e "$conf" ] || { log "$conf exists"; exit 1; }
+	mkdir -p "$dir/mon" "$dir/mgr"
+	fsid=$(cat /proc/sys/kernel/random/uuid)
+	port=$(free_port)
+	write_conf "$fsid" "$port" "$osds"
+	monmaptool --create --clobber --fsid "$fsid" --addv a "[v2:127.0.0.1:$port]" "$dir/monmap" >/dev/null
+	ceph-mon --mkfs -i a -c "$conf" --monmap "$dir/monmap"
+	up mon.a
+	for ((i = 0; i < osds; i++)); do
+		uuid=$(cat /proc/sys/kernel/random/uuid)
+		commands+="osd new $uuid $i"$'\n'
+		mkdir -p "$dir/osd.$i"
+		ceph-osd --mkfs -i "$i" -c "$conf" --no-mon-config --osd-uuid "$uuid" --monmap "$dir/monmap" >"$dir/osd.$i.out" 2>&1 &
+		mkfs+=($!)
+	done
+	commands+="health mute MGR_MODULE_ERROR --sticky"$'\n'
+	ceph_commands <<<"$commands" >"$dir/setup.out" 2>&1 || { cat "$dir/setup.out" >&2; exit 1; }
+	for i in "${mkfs[@]}"; do wait "$i" || { cat "$dir"/osd.*.out >&2; exit 1; }; done
+	up mgr.a
+	for ((i = 0; i < osds; i++)); do boot "osd.$i"; done
+	for ((i = 0; i < osds; i++)); do await 60 "osd.$i" osd_serves "osd.$i"; done
+}
+
+answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+radosgw_up() { # radosgw_up NAME PORT OPTIONS...
+	local name=client.$1 port=$2
+	shift 2
+	pid_of "$name" >/dev/null && return 0
+	spawn "$name" radosgw -f -n "$name" --log-file "$dir/$name.log" --rgw-data "$dir" \
+		--rgw-frontends "beast endpoint=127.0.0.1:$port" --rgw-rados-pool-pg-num-min 8 "$@"
+	await 120 "$name" answers "$port"
+}
+
+stop() {
+	local left
+	while left=$(pids) && [ -n "$left" ]; do
+		# shellcheck disable=SC2086 # one word per process
+		kill -9 $left 2>/dev/null || true
+		sleep 0.05
+	done
+}
+
+case $command in
+start) start "${1:-1}" ;;
+stop) stop ;;
+watch)
+	trap '' INT TERM HUP
+	cat >/dev/null || true
+	stop
+	rm -rf "$dir"
+	;;
+kill) end KILL "$1" ;;
+term) end TERM "$1" ;;
+up) up "$1" ;;
+radosgw) radosgw_up "$@" ;;
+*) usage ;;
+esac

@@ -1,0 +1,300 @@
+// Package cephtest runs a real Ceph cluster for tests: a monitor, a manager
+// and OSDs on loopback, by tests/ceph.sh. Nothing of it outlives the test
+// binary, however that ends: a watching process kills what is left when the
+// pipe from the test binary breaks.
+package cephtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"herald/tests/gatewaytest"
+)
+
+// timeout is how long any one step of a cluster may take on a busy machine.
+const timeout = 2 * time.Minute
+
+// Options of a cluster. The zero value is valid.
+type Options struct {
+	OSDs     int  // default 1; with 3, each object has two copies
+	Memstore bool // keep the objects in memory: they are gone when the OSD is
+}
+
+// Cluster is a running cluster.
+type Cluster struct {
+	Dir  string // with configuration, logs and data
+	Conf string // ceph.conf for clients; authentication is off
+
+	script string
+	watch  *exec.Cmd      // kills the daemons when its stdin ends; nil: not ours to end
+	stdin  io.WriteCloser // of watch
+	rgws   int            // radosgws that were started; guarded by mu
+	mu     sync.Mutex
+	pool   sync.Once // guards the next two
+	shared string
+	errNew error
+}
+
+var (
+	startOnce sync.Once
+	shared    *Cluster
+	errStart  error
+)
+
+// Main runs the tests of a package and ends the shared cluster before it
+// exits. Without Main the cluster ends a moment after the test binary.
+func Main(m *testing.M) {
+	code := m.Run()
+	if shared != nil {
+		shared.stop()
+	}
+	os.Exit(code)
+}
+
+// Start returns the cluster that all tests of this binary share, with one
+// OSD. The environment HERALD_TEST_CEPH names the directory of a cluster that
+// runs already (tests/ceph.sh start DIR) and is used instead.
+func Start(t testing.TB) *Cluster {
+	t.Helper()
+	require(t, "ceph", "ceph-mon", "ceph-mgr", "ceph-osd")
+	startOnce.Do(func() {
+		if dir := os.Getenv("HERALD_TEST_CEPH"); dir != "" {
+			shared, errStart = attach(dir)
+			return
+		}
+		shared, errStart = start(Options{})
+	})
+	if errStart != nil {
+		t.Fatal(errStart)
+	}
+	return shared
+}
+
+// StartOwn starts a cluster for this test alone and ends it with the test.
+func StartOwn(t testing.TB, opts Options) *Cluster {
+	t.Helper()
+	require(t, "ceph", "ceph-mon", "ceph-mgr", "ceph-osd")
+	c, err := start(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.stop)
+	return c
+}
+
+func require(t testing.TB, commands ...string) {
+	t.Helper()
+	for _, name := range commands {
+		if _, err := exec.LookPath(name); err != nil {
+			gatewaytest.Missing(t, name+" (make deps installs it)")
+		}
+	}
+}
+
+// findScript looks for tests/ceph.sh upwards from the working directory.
+func findScript() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		script := filepath.Join(dir, "tests", "ceph.sh")
+		if _, err := os.Stat(script); err == nil {
+			return script, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("cephtest: tests/ceph.sh is not in a directory above")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+func attach(dir string) (*Cluster, error) {
+	script, err := findScript()
+	if err != nil {
+		return nil, err
+	}
+	return &Cluster{Dir: dir, Conf: filepath.Join(dir, "ceph.conf"), script: script}, nil
+}
+
+func start(opts Options) (*Cluster, error) {
+	dir, err := os.MkdirTemp("", "herald-ceph-")
+	if err != nil {
+		return nil, err
+	}
+	c, err := attach(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.startWatch(); err != nil {
+		return nil, err
+	}
+	var env []string
+	if opts.Memstore {
+		env = append(env, "STORE=memstore")
+	}
+	if err := c.run(env, "start", dir, strconv.Itoa(max(opts.OSDs, 1))); err != nil {
+		c.stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// startWatch starts the process that ends the cluster. It is there before
+// the first daemon, and in a session of its own, so that what kills the tests
+// does not kill it.
+func (c *Cluster) startWatch() error {
+	c.watch = exec.Command(c.script, "watch", c.Dir)
+	c.watch.SysProcAttr = sessionAttributes()
+	var err error
+	if c.stdin, err = c.watch.StdinPipe(); err != nil {
+		return err
+	}
+	return c.watch.Start()
+}
+
+// stop kills the daemons, waits until they are gone and removes the directory.
+func (c *Cluster) stop() {
+	if c.watch == nil {
+		return
+	}
+	_ = c.stdin.Close()
+	_ = c.watch.Wait() // it has nothing to say
+	c.watch = nil
+}
+
+// run runs tests/ceph.sh, which dies with the test binary.
+func (c *Cluster) run(env []string, args ...string) error {
+	_, err := output(env, c.script, args...)
+	return err
+}
+
+func output(env []string, name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), env...)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := runWithParent(cmd); err != nil {
+		return "", fmt.Errorf("%s %q: %w\n%s%s", filepath.Base(name), args, err, out.String(), errOut.String())
+	}
+	return out.String(), nil
+}
+
+// Ceph runs the command ceph on the cluster and returns its output.
+func (c *Cluster) Ceph(t testing.TB, args ...string) string {
+	t.Helper()
+	out, err := c.ceph(args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func (c *Cluster) ceph(args ...string) (string, error) {
+	return output(nil, "ceph", append([]string{"-c", c.Conf, "--connect-timeout", "60"}, args...)...)
+}
+
+// Pool creates a pool of 8 placement groups and removes it when the test ends.
+func (c *Cluster) Pool(t testing.TB) string {
+	t.Helper()
+	name := "test-" + strings.ToLower(rand.Text()[:10])
+	c.Ceph(t, "osd", "pool", "create", name)
+	t.Cleanup(func() {
+		if _, err := c.ceph("osd", "pool", "rm", name, name, "--yes-i-really-really-mean-it"); err != nil {
+			t.Logf("remove pool %s: %v", name, err)
+		}
+	})
+	return name
+}
+
+// Namespace returns a pool that the tests of this binary share, and the name
+// of a namespace in it that nobody used. It takes no time after the first.
+func (c *Cluster) Namespace(t testing.TB) (pool, namespace string) {
+	t.Helper()
+	c.pool.Do(func() {
+		c.shared = "shared-" + strings.ToLower(rand.Text()[:10])
+		_, c.errNew = c.ceph("osd", "pool", "create", c.shared)
+	})
+	if c.errNew != nil {
+		t.Fatal(c.errNew)
+	}
+	return c.shared, strings.ToLower(rand.Text()[:10])
+}
+
+// KillOSD ends an OSD by SIGKILL.
+func (c *Cluster) KillOSD(t testing.TB, id int) {
+	t.Helper()
+	if err := c.run(nil, "kill", c.Dir, fmt.Sprintf("osd.%d", id)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// StartOSD starts an OSD that was killed and waits until it serves.
+func (c *Cluster) StartOSD(t testing.TB, id int) {
+	t.Helper()
+	if err := c.run(nil, "up", c.Dir, fmt.Sprintf("osd.%d", id)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// RestartOSD kills an OSD and starts it again. Unlike KillOSD and StartOSD it
+// may be called by any goroutine.
+func (c *Cluster) RestartOSD(id int) error {
+	name := fmt.Sprintf("osd.%d", id)
+	return errors.Join(c.run(nil, "kill", c.Dir, name), c.run(nil, "up", c.Dir, name))
+}
+
+// WaitHealthy waits until every OSD is up and every placement group is active
+// and clean.
+func (c *Cluster) WaitHealthy(t testing.TB) {
+	t.Helper()
+	var out string
+	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		out = c.Ceph(t, "status", "--format", "json")
+		if healthy(out) {
+			return
+		}
+	}
+	t.Fatalf("the cluster is not healthy after %s: %s", timeout, out)
+}
+
+func healthy(status string) bool {
+	var s struct {
+		OSDs struct {
+			All int `json:"num_osds"`
+			Up  int `json:"num_up_osds"`
+		} `json:"osdmap"`
+		PGs struct {
+			All    int `json:"num_pgs"`
+			States []struct {
+				Name  string `json:"state_name"`
+				Count int    `json:"count"`
+			} `json:"pgs_by_state"`
+		} `json:"pgmap"`
+	}
+	if err := json.Unmarshal([]byte(status), &s); err != nil || s.OSDs.Up < s.OSDs.All {
+		return false
+	}
+	clean := 0
+	for _, state := range s.PGs.States {
+		if strings.HasPrefix(state.Name, "active+clean") {
+			clean += state.Count
+		}
+	}
+	return clean == s.PGs.All
+}

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,6 +70,42 @@ func (s *Service) Records() Records { return s.driver.Records() }
 
 // Outcomes returns the driver's outcomes.
 func (s *Service) Outcomes() Outcomes { return s.driver.Outcomes() }
+
+// idRecord holds the store's identity.
+const idRecord = "store/id"
+
+// ID is the identity of the store: 128 random bits in hexadecimal, made when
+// it is first asked for and never changed. All gateways on one store get the
+// same. The linearization point is the record's Put.
+func (s *Service) ID(ctx context.Context) (string, error) {
+	for {
+		data, _, err := s.driver.Records().Get(ctx, idRecord)
+		if err == nil {
+			if id, err := hex.DecodeString(string(data)); err != nil || len(id) != 16 {
+				return "", fmt.Errorf("identity of the store: record %s holds %q", idRecord, data)
+			}
+			return string(data), nil
+		}
+		if !errors.Is(err, ErrNoSuchRecord) {
+			return "", fmt.Errorf("identity of the store: %w", err)
+		}
+		random := make([]byte, 16)
+		_, _ = rand.Read(random) // never fails
+		id := hex.EncodeToString(random)
+		_, err = s.driver.Records().Put(ctx, idRecord, []byte(id), 0)
+		if err == nil {
+			return id, nil
+		}
+		if !errors.Is(err, ErrRecordConflict) {
+			return "", fmt.Errorf("identity of the store: %w", err)
+		}
+		select { // another gateway was first; what Get gives may be a moment old
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
 
 // Check answers for the store's health.
 func (s *Service) Check(ctx context.Context) error {

@@ -326,3 +326,29 @@ func TestService_Check(t *testing.T) {
 	failOnce(f, "ListBuckets", false)
 	wantErr(t, "Check", s.Check(t.Context()), errInjected)
 }
+
+// All who ask for the identity get the same one, also when they ask at once.
+func TestService_ID(t *testing.T) {
+	s, faulty, _ := newService(t)
+	var wg sync.WaitGroup
+	ids := make([]string, 8)
+	for i := range ids {
+		wg.Go(func() {
+			id, err := store.NewService(faulty).ID(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			ids[i] = id
+		})
+	}
+	wg.Wait()
+	id, err := s.ID(t.Context())
+	if err != nil || len(id) != 32 {
+		t.Fatalf("ID = %q, %v, want 32 digits", id, err)
+	}
+	for _, other := range ids {
+		if other != id {
+			t.Errorf("ID = %q and %q", id, other)
+		}
+	}
+}

@@ -1,0 +1,277 @@
+package redistest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// CuttingProxy passes a client's commands to a server, and loses replies: the
+// n-th command that counts reaches the server and is executed there, but its
+// connection is cut before the reply is passed on.
+type CuttingProxy struct {
+	Addr string
+
+	backend string
+	l       net.Listener
+	wg      sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	conns  map[net.Conn]bool
+	closed bool
+	paused chan struct{} // closed by Resume; nil when not paused
+	left   int           // commands until the next cut; 0: none
+	every  int           // what left is set to after a cut
+	cuts   int
+	seen   int
+}
+
+// StartCuttingProxy starts a proxy in front of the server at addr.
+func StartCuttingProxy(t testing.TB, addr string) *CuttingProxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &CuttingProxy{Addr: l.Addr().String(), backend: addr, l: l, conns: make(map[net.Conn]bool)}
+	p.wg.Go(p.accept)
+	t.Cleanup(p.close)
+	return p
+}
+
+func (p *CuttingProxy) accept() {
+	for {
+		c, err := p.l.Accept()
+		if err != nil {
+			return
+		}
+		p.wg.Go(func() { p.serve(c) })
+	}
+}
+
+func (p *CuttingProxy) close() {
+	_ = p.l.Close()
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.Resume()
+	p.CutAll()
+	p.wg.Wait()
+}
+
+// CutAll cuts all connections now.
+func (p *CuttingProxy) CutAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		_ = c.Close()
+	}
+}
+
+// CutAfter cuts once: at the n-th command from now on.
+func (p *CuttingProxy) CutAfter(n int) { p.arm(n, 0) }
+
+// CutEvery cuts at each n-th command, until it is called with 0.
+func (p *CuttingProxy) CutEvery(n int) { p.arm(n, n) }
+
+func (p *CuttingProxy) arm(left, every int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left, p.every, p.seen = left, every, 0
+}
+
+// Cuts is how often a reply was lost.
+func (p *CuttingProxy) Cuts() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cuts
+}
+
+// Seen is how many commands came that count, since the last CutAfter or
+// CutEvery.
+func (p *CuttingProxy) Seen() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen
+}
+
+// Pause holds back what the server sends, on all connections, until Resume.
+func (p *CuttingProxy) Pause() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.paused == nil {
+		p.paused = make(chan struct{})
+	}
+}
+
+// Resume ends a Pause.
+func (p *CuttingProxy) Resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.paused != nil {
+		close(p.paused)
+		p.paused = nil
+	}
+}
+
+func (p *CuttingProxy) waitPaused() {
+	p.mu.Lock()
+	paused := p.paused
+	p.mu.Unlock()
+	if paused != nil {
+		<-paused
+	}
+}
+
+// counts is whether a command is one of the driver's own, not of the client
+// library's greeting.
+func counts(name string) bool {
+	switch strings.ToUpper(name) {
+	case "HELLO", "AUTH", "CLIENT", "SELECT", "PING", "CONFIG", "INFO", "SUBSCRIBE", "UNSUBSCRIBE", "COMMAND", "READONLY":
+		return false
+	}
+	return true
+}
+
+// cutNow counts a command and tells whether its reply is to be lost.
+func (p *CuttingProxy) cutNow(name string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !counts(name) {
+		return false
+	}
+	p.seen++
+	if p.left == 0 {
+		return false
+	}
+	if p.left--; p.left > 0 {
+		return false
+	}
+	p.left = p.every
+	p.cuts++
+	return true
+}
+
+func (p *CuttingProxy) track(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		_ = c.Close()
+		return false
+	}
+	p.conns[c] = true
+	return true
+}
+
+func (p *CuttingProxy) forget(c net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = c.Close()
+	delete(p.conns, c)
+}
+
+func (p *CuttingProxy) serve(client net.Conn) {
+	if !p.track(client) {
+		return
+	}
+	defer p.forget(client)
+	server, err := net.Dial("tcp", p.backend)
+	if err != nil || !p.track(server) {
+		return
+	}
+	defer p.forget(server)
+	lose := make(chan bool, 1<<16) // per command: whether its reply is lost
+	p.wg.Go(func() {
+		p.replies(client, server, lose)
+		p.forget(client)
+		p.forget(server)
+	})
+	r := bufio.NewReaderSize(client, 64<<10)
+	for {
+		name, raw, err := readCommand(r)
+		if err != nil {
+			return
+		}
+		lose <- p.cutNow(name)
+		if _, err := server.Write(raw); err != nil {
+			return
+		}
+	}
+}
+
+// replies passes replies on, up to the one that is lost.
+func (p *CuttingProxy) replies(client, server net.Conn, lose chan bool) {
+	r := bufio.NewReaderSize(server, 64<<10)
+	for {
+		raw, err := readReply(r, nil)
+		if err != nil {
+			return
+		}
+		p.waitPaused()
+		select {
+		case lost := <-lose:
+			if lost {
+				return
+			}
+		default: // a message that nobody asked for
+		}
+		if _, err := client.Write(raw); err != nil {
+			return
+		}
+	}
+}
+
+// readCommand reads a command as clients send it: an array of strings.
+func readCommand(r *bufio.Reader) (name string, raw []byte, err error) {
+	raw, err = readReply(r, nil)
+	if err != nil {
+		return "", nil, err
+	}
+	parts := strings.SplitN(string(raw[:min(len(raw), 100)]), "\r\n", 4)
+	if len(parts) < 3 {
+		return "", raw, nil
+	}
+	return parts[2], raw, nil
+}
+
+// readReply reads one value of the Redis protocol and appends its bytes.
+func readReply(r *bufio.Reader, raw []byte) ([]byte, error) {
+	line, err := r.ReadSlice('\n')
+	if err != nil {
+		return nil, err
+	}
+	raw = append(raw, line...)
+	if len(line) < 3 {
+		return nil, fmt.Errorf("line %q", line)
+	}
+	kind, number := line[0], 0
+	switch kind {
+	case '$', '!', '=', '*', '~', '>', '%', '|':
+		if number, err = strconv.Atoi(string(line[1 : len(line)-2])); err != nil {
+			return nil, err
+		}
+	}
+	switch kind {
+	case '$', '!', '=':
+		if number < 0 {
+			return raw, nil
+		}
+		n := len(raw)
+		raw = append(raw, make([]byte, number+2)...)
+		_, err := io.ReadFull(r, raw[n:])
+		return raw, err
+	case '%', '|':
+		number *= 2
+	}
+	for range number {
+		if raw, err = readReply(r, raw); err != nil {
+			return nil, err
+		}
+	}
+	return raw, nil
+}

@@ -1,0 +1,251 @@
+// Package redistest starts real Redis servers for tests: one alone, a Cluster,
+// a pair under a Sentinel, with TLS, with an ACL. Each has a free loopback port
+// and a directory of its own, writes and flushes its append-only file with
+// every command, and ends with the test.
+package redistest
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// startTimeout is how long a server may take until it answers, on a busy
+// machine and with much to load.
+const startTimeout = 60 * time.Second
+
+// Server is one Redis server. Its methods fail the test.
+type Server struct {
+	Addr string // host:port
+	Dir  string
+
+	t    testing.TB
+	args []string
+	tls  *tls.Config // of clients; nil without TLS
+
+	mu   sync.Mutex // guards what follows
+	cmd  *exec.Cmd
+	done chan struct{} // closed when the process was waited for
+}
+
+// Start starts a server alone. args are more of its options, for example
+// "--appendfsync", "everysec"; later ones win.
+func Start(t testing.TB, args ...string) *Server {
+	t.Helper()
+	s := prepare(t, args)
+	s.run()
+	return s
+}
+
+// prepare chooses a port, and stops the server when the test ends.
+func prepare(t testing.TB, args []string) *Server {
+	t.Helper()
+	need(t)
+	s := &Server{Addr: freeAddress(t), Dir: t.TempDir(), t: t, args: args}
+	t.Cleanup(func() {
+		s.KillNine()
+		if t.Failed() {
+			t.Logf("the log of redis %s ends with:\n%s", s.Addr, s.Log(4000))
+		}
+	})
+	return s
+}
+
+// need skips the test where there is no redis-server; in CI (environment
+// CI=true) that is a failure.
+func need(t testing.TB) {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err == nil {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatal("missing: redis-server")
+	}
+	t.Skip("missing: redis-server")
+}
+
+// freeAddress returns a loopback address whose port, and the one 10,000 above
+// it, where a Cluster's nodes talk, are free.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	for range 1000 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		bus, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+10_000)))
+		_ = l.Close()
+		if err == nil {
+			_ = bus.Close()
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
+func (s *Server) port() string {
+	_, port, _ := net.SplitHostPort(s.Addr)
+	return port
+}
+
+// command is the server's command line.
+func (s *Server) command() []string {
+	args := []string{
+		"--dir", s.Dir, "--logfile", s.logFile(), "--bind", "127.0.0.1", "--port", s.port(), "--daemonize", "no",
+		"--appendonly", "yes", "--appendfsync", "always", "--save", "", "--repl-diskless-sync-delay", "0",
+		"--repl-ping-replica-period", "1", "--proto-max-bulk-len", "512mb",
+	}
+	return append(args, s.args...)
+}
+
+func (s *Server) logFile() string { return filepath.Join(s.Dir, "redis.log") }
+
+// run starts the process and waits until it answers.
+func (s *Server) run() {
+	s.t.Helper()
+	cmd := exec.Command("redis-server", s.command()...)
+	if err := s.launch(cmd); err != nil {
+		s.t.Fatal(err)
+	}
+	s.waitReady()
+}
+
+// launch starts a process that ends with this one, and waits for it.
+func (s *Server) launch(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = processAttributes()
+	if err := start(cmd); err != nil {
+		return fmt.Errorf("start redis: %w", err)
+	}
+	done := make(chan struct{})
+	s.mu.Lock()
+	s.cmd, s.done = cmd, done
+	s.mu.Unlock()
+	go func() {
+		_ = cmd.Wait() // how it ended is in its log
+		close(done)
+	}()
+	return nil
+}
+
+func (s *Server) waitReady() {
+	s.t.Helper()
+	s.mu.Lock()
+	done := s.done
+	s.mu.Unlock()
+	c := s.Client()
+	defer func() { _ = c.Close() }()
+	var err error
+	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); {
+		select {
+		case <-done:
+			s.t.Fatalf("redis %s ended at once:\n%s", s.Addr, s.Log(4000))
+		case <-time.After(10 * time.Millisecond):
+		}
+		err = c.Ping(context.Background()).Err()
+		if err == nil || isAnswer(err) {
+			return
+		}
+	}
+	s.t.Fatalf("redis %s does not answer: %v\n%s", s.Addr, err, s.Log(4000))
+}
+
+// isAnswer is whether the server itself refused, for lack of a password or
+// because it follows another; not while it loads.
+func isAnswer(err error) bool {
+	var e redis.Error
+	return errors.As(err, &e) && !bytes.HasPrefix([]byte(e.Error()), []byte("LOADING"))
+}
+
+// KillNine ends the process at once, as a crash would.
+func (s *Server) KillNine() { s.signal(syscall.SIGKILL) }
+
+// Stop ends the process in order.
+func (s *Server) Stop() { s.signal(syscall.SIGTERM) }
+
+func (s *Server) signal(sig syscall.Signal) {
+	s.mu.Lock()
+	cmd, done := s.cmd, s.done
+	s.mu.Unlock()
+	if cmd == nil {
+		return
+	}
+	_ = cmd.Process.Signal(sig) // it may have ended
+	<-done
+}
+
+// Restart starts the ended server again, on its port and directory.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.run()
+}
+
+// Pause halts the process, and Resume lets it go on.
+func (s *Server) Pause() { s.halt(syscall.SIGSTOP) }
+
+// Resume lets a halted process go on.
+func (s *Server) Resume() { s.halt(syscall.SIGCONT) }
+
+func (s *Server) halt(sig syscall.Signal) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Client returns a client of this server alone, which does not repeat
+// anything. The caller closes it.
+func (s *Server) Client() *redis.Client {
+	return redis.NewClient(&redis.Options{Addr: s.Addr, TLSConfig: s.tls, MaxRetries: -1, DisableIdentity: true})
+}
+
+// Do sends one command and returns its reply.
+func (s *Server) Do(args ...any) any {
+	s.t.Helper()
+	c := s.Client()
+	defer func() { _ = c.Close() }()
+	v, err := c.Do(context.Background(), args...).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		s.t.Fatalf("redis %s: %v = %v", s.Addr, args, err)
+	}
+	return v
+}
+
+// URL names the server, with database 0.
+func (s *Server) URL() string { return "redis://" + s.Addr + "/0" }
+
+// Log returns the end of the server's log.
+func (s *Server) Log(max int) string {
+	b, err := os.ReadFile(s.logFile())
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[len(b)-min(len(b), max):])
+}
+
+// Eventually waits until ok answers true.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("not within %v: %s", startTimeout, what)
+}

@@ -57,6 +57,41 @@ func TestFsck_InterruptedDeleteBucket(t *testing.T) {
 	}
 }
 
+// TestFsck_MovedAside: a file was moved aside for another, and the process was
+// killed before that was journaled or the index written.
+func TestFsck_MovedAside(t *testing.T) {
+	v := newVictim(t, Options{})
+	if err := v.start(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.d.CreateBucket(t.Context(), "bucket"); err != nil {
+		t.Fatal(err)
+	}
+	b, err := v.d.OpenBucket(t.Context(), "bucket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, b, "a", "moves")
+	if err := v.j.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	v.at = "posix.commit.prepared"
+	if ended, err := v.guarded(func() error { return putObject(b, "a/b", "below", store.CommitOptions{}) }); ended {
+		t.Fatalf("not killed: %v", err)
+	}
+	v.bury(t)
+	if ended, err := v.reopen(0); !ended || err != nil {
+		t.Fatal(ended, err)
+	}
+	wantFile(t, v.testStore, ".herald/keys/bucket/a", "moves")
+	if _, err := v.d.Fsck(t.Context(), FsckOptions{Report: func(f Finding) { t.Errorf("fsck: %+v", f) }}); err != nil {
+		t.Error(err)
+	}
+	if got := readBucket(t, v.d, "bucket"); len(got) != 1 {
+		t.Errorf("keys %v, want one", got)
+	}
+}
+
 // TestFsck_Damage plants each kind of damage. Fsck has to find it, to leave it
 // alone, to repair it, and then to find nothing.
 func TestFsck_Damage(t *testing.T) {

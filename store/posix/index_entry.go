@@ -81,6 +81,12 @@ func encodeEntry(info *store.Info, a area) []byte {
 	return e.b
 }
 
+// sameButArea tells whether two encoded entries differ in nothing else.
+func sameButArea(a, b []byte) bool {
+	const rest = 1<<entryAreaShift - 1
+	return len(a) > 0 && len(b) > 0 && a[0]&rest == b[0]&rest && string(a[1:]) == string(b[1:])
+}
+
 func encodeID(e *encoder, s string, isHex bool) {
 	if !isHex {
 		e.string(s)

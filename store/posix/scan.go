@@ -99,6 +99,7 @@ const (
 	missing difference = "index-missing" // a file that is not in the index
 	stale   difference = "index-stale"   // its entry tells something else
 	extra   difference = "index-extra"   // an entry without a file
+	moved   difference = "index-moved"   // its file is elsewhere; listings show the same
 )
 
 // errUnreadable: a file or directory cannot be looked at.
@@ -150,6 +151,8 @@ func (s *scanner) compareKey(b *bucket, ib *indexBucket, key string, correct boo
 		return missing, how, err
 	case f == nil:
 		return extra, how, err
+	case sameButArea(had, has):
+		return moved, how, err
 	}
 	return stale, how, err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"testing"
 
@@ -139,7 +138,7 @@ func consume(t *testing.T, s *suite, q queue.Queue, n int, byPrefix bool) {
 			return
 		}
 		if len(entries) == 0 {
-			runtime.Gosched()
+			pause()
 			continue
 		}
 		for _, e := range entries {
@@ -199,7 +198,7 @@ func putWhenRoom(ctx context.Context, q queue.Queue, data string) error {
 		if !errors.Is(err, queue.ErrFull) {
 			return err
 		}
-		runtime.Gosched()
+		pause()
 	}
 }
 
@@ -213,7 +212,7 @@ func testWait(t *testing.T, s *suite) {
 	cancelled := make(chan error, 1)
 	go func() { cancelled <- w.Wait(ctx, "") }()
 	cancel()
-	s.wantErr("Wait(cancelled)", <-cancelled, context.Canceled)
+	s.wantErr("Wait(cancelled)", s.await("Wait(cancelled)", cancelled), context.Canceled)
 
 	woken := make(chan error, 3)
 	for range cap(woken) {
@@ -221,12 +220,12 @@ func testWait(t *testing.T, s *suite) {
 	}
 	s.put(q, "a")
 	for range cap(woken) {
-		s.wantErr("Wait", <-woken, nil)
+		s.wantErr("Wait", s.await("Wait", woken), nil)
 	}
 	first := s.all(q)[0].Marker
 	go func() { woken <- w.Wait(s.ctx, first) }()
 	s.put(q, "b")
-	s.wantErr("Wait after the first", <-woken, nil)
+	s.wantErr("Wait after the first", s.await("Wait", woken), nil)
 	s.ack(q, queue.Ack{Done: []queue.Marker{first}})
 	s.wantErr("Wait with an entry there", w.Wait(s.ctx, first), nil)
 }
@@ -235,12 +234,12 @@ func testWaitDeleted(t *testing.T, s *suite) {
 	q := s.create("q", 1<<20)
 	w, ok := q.(queue.Waiter)
 	if !ok {
-		t.Skip("the driver has no queue.Waiter")
+		t.Skip("the queues have no queue.Waiter")
 	}
 	woken := make(chan error, 1)
 	go func() { woken <- w.Wait(s.ctx, "") }()
 	if err := s.h.Driver().Delete(s.ctx, "q"); err != nil {
 		t.Fatal(err)
 	}
-	s.wantErr("Wait", <-woken, queue.ErrNoSuchQueue)
+	s.wantErr("Wait", s.await("Wait", woken), queue.ErrNoSuchQueue)
 }

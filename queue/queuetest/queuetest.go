@@ -171,6 +171,79 @@ func (s *suite) reservations(q queue.Queue, before time.Time) []queue.Reservatio
 // later is after the time stamp of everything so far.
 func (s *suite) later() time.Time { return s.h.Now().Add(time.Hour) }
 
+// tick lies between two moments that a case tells apart. A driver that
+// translates times by age is off by as long as the call takes.
+const tick = 100 * time.Millisecond
+
+// line lets a tick pass, then another, and returns the time in between.
+func (s *suite) line() time.Time {
+	s.h.Advance(tick)
+	line := s.h.Now()
+	s.h.Advance(tick)
+	return line
+}
+
+// olderThan returns the reservations from before the line. A call that took
+// too long to be true is repeated.
+func (s *suite) olderThan(q queue.Queue, line time.Time) []queue.Reservation {
+	s.Helper()
+	for range 100 {
+		start := time.Now()
+		if rs := s.reservations(q, line); time.Since(start) < tick/2 {
+			return rs
+		}
+	}
+	s.Fatalf("no call of Reservations() took less than %v", tick/2)
+	return nil
+}
+
+// timeSlack is how far a time may be off that went through a driver's medium:
+// more than a call takes on a stalled machine, less than what clocks of
+// gateways differ by in the suite.
+const timeSlack = 5 * time.Minute
+
+// wantTime compares a time that a driver returned.
+func (s *suite) wantTime(what string, got, want time.Time) {
+	s.Helper()
+	if got.Sub(want).Abs() > timeSlack {
+		s.Errorf("%s = %v, want about %v", what, got, want)
+	}
+}
+
+// patience is how long a case waits for what must come.
+const patience = time.Minute
+
+// eventually repeats f until it answers "", or fails with its last answer.
+func (s *suite) eventually(f func() string) {
+	s.Helper()
+	for end := time.Now().Add(patience); ; {
+		why := f()
+		if why == "" {
+			return
+		}
+		if time.Now().After(end) {
+			s.Errorf("after %v: %s", patience, why)
+			return
+		}
+		pause()
+	}
+}
+
+// pause comes between two looks at what others change.
+func pause() { time.Sleep(2 * time.Millisecond) }
+
+// await returns what a call answers, or fails when it does not return.
+func (s *suite) await(what string, c <-chan error) error {
+	s.Helper()
+	select {
+	case err := <-c:
+		return err
+	case <-time.After(patience):
+		s.Fatalf("%s has not returned after %v", what, patience)
+		return nil
+	}
+}
+
 func (s *suite) wantErr(what string, got, want error) {
 	s.Helper()
 	if !errors.Is(got, want) {

@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -28,7 +29,7 @@ func testReserve(t *testing.T, s *suite) {
 			t.Errorf("id %d given out twice", id)
 		}
 		want[id] = intent
-		s.h.Advance(time.Millisecond)
+		s.h.Advance(20 * time.Millisecond) // coarser than the clock of any server
 	}
 	for range 2 {
 		rs := s.reservations(q, s.later())
@@ -36,9 +37,10 @@ func testReserve(t *testing.T, s *suite) {
 			t.Fatalf("%d reservations, want 10", len(rs))
 		}
 		for i, r := range rs {
-			if string(r.Intent) != want[r.ID] || r.Size != int64(100+i) || r.Entries != 1+i || r.Time.IsZero() {
+			if string(r.Intent) != want[r.ID] || r.Size != int64(100+i) || r.Entries != 1+i {
 				t.Errorf("reservation %d = %+v", i, r)
 			}
+			s.wantTime("Time of a reservation", r.Time, s.h.Now())
 		}
 		s.wantUse(q, 0, 0, 10, 10*100+45+55*queue.EntryOverhead)
 		q = s.reopen("q")
@@ -126,13 +128,11 @@ func testAbortError(t *testing.T, s *suite) {
 func testRenew(t *testing.T, s *suite) {
 	q := s.create("q", 1<<20)
 	old, renewed := s.reserve(q, "old", 1, 1), s.reserve(q, "renewed", 1, 1)
-	s.h.Advance(50 * time.Millisecond)
-	line := s.h.Now()
-	s.h.Advance(50 * time.Millisecond)
+	line := s.line()
 	if err := q.Renew(s.ctx, renewed); err != nil {
 		t.Errorf("Renew = %v", err)
 	}
-	rs := s.reservations(q, line)
+	rs := s.olderThan(q, line)
 	if len(rs) != 1 || rs[0].ID != old {
 		t.Errorf("stale reservations %+v, want %d alone", rs, old)
 	}
@@ -149,13 +149,11 @@ func testManualCleanup(t *testing.T, s *suite) {
 	for range 10 {
 		stale[s.reserve(q, "stale", 1024, 1)] = true
 	}
-	s.h.Advance(50 * time.Millisecond)
-	line := s.h.Now()
-	s.h.Advance(50 * time.Millisecond)
+	line := s.line()
 	for range 5 {
 		s.reserve(q, "fresh", 1024, 1)
 	}
-	rs := s.reservations(q, line)
+	rs := s.olderThan(q, line)
 	if len(rs) != 10 {
 		t.Errorf("%d stale reservations, want 10", len(rs))
 	}
@@ -176,28 +174,39 @@ func testReserveThousands(t *testing.T, s *suite) {
 	const n = 4096
 	q := s.create("q", 1<<30)
 	ids := make([]queue.ID, n)
-	for i := range ids {
-		ids[i] = s.reserve(q, fmt.Sprintf("intent %d %0200d", i, i), 4096, 1)
-	}
+	each(16, func(w int) {
+		for i := w; i < n; i += 16 {
+			var err error
+			if ids[i], err = q.Reserve(s.ctx, fmt.Appendf(nil, "intent %d %0200d", i, i), 4096, 1); err != nil {
+				t.Errorf("Reserve number %d = %v", i, err)
+				return
+			}
+		}
+	})
 	q = s.reopen("q")
 	if got := len(s.reservations(q, s.later())); got != n {
 		t.Errorf("%d reservations listed, want %d", got, n)
 	}
-	for i, id := range ids {
-		if i%2 == 0 {
-			s.commit(q, id, fmt.Sprint(i))
-		} else if err := q.Abort(s.ctx, id); err != nil {
-			t.Fatalf("Abort(%d) = %v", id, err)
+	each(16, func(w int) {
+		for i := w; i < n; i += 16 {
+			end := func() error { return q.Abort(s.ctx, ids[i]) }
+			if w%2 == 0 {
+				end = func() error { return q.Commit(s.ctx, ids[i], bytesOf([]string{fmt.Sprintf("%04d", i)})) }
+			}
+			if err := end(); err != nil {
+				t.Errorf("end of reservation %d = %v", ids[i], err)
+				return
+			}
 		}
-	}
+	})
 	q = s.reopen("q")
 	entries := s.all(q)
 	if len(entries) != n/2 {
 		t.Fatalf("%d entries, want %d", len(entries), n/2)
 	}
-	for i, e := range entries {
-		if want := fmt.Sprint(2 * i); string(e.Data) != want {
-			t.Fatalf("entry %d = %q, want %q", i, e.Data, want)
+	for i, data := range slices.Sorted(slices.Values(dataOf(entries))) {
+		if want := fmt.Sprintf("%04d", 2*i); data != want {
+			t.Fatalf("entry %d = %q, want %q", i, data, want)
 		}
 	}
 	if st := s.stats(q); st.Reservations != 0 || st.Reserved != 0 {

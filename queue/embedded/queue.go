@@ -58,7 +58,7 @@ func newQueue(d *Driver, id uint64, name string, capacity int64) *Queue {
 	dir := filepath.Join(d.dir, dirName(name, id))
 	return &Queue{
 		d: d, id: id, name: name, capacity: capacity, dir: dir,
-		nextID:       1,
+		nextID:       id<<32 + 1, // no reservation of an earlier queue of the name is taken for one of this
 		reservations: make(map[queue.ID]*reservation),
 		log: entryLog{
 			dir: dir, nextSeq: 1, segmentBytes: d.opts.SegmentBytes, tailMax: d.opts.TailBytes,

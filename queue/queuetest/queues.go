@@ -37,18 +37,7 @@ func testDeletedHandle(t *testing.T, s *suite) {
 	if err := s.h.Driver().Delete(s.ctx, "q"); err != nil {
 		t.Fatalf("Delete(q) = %v", err)
 	}
-	_, err := q.Reserve(s.ctx, nil, 1, 1)
-	s.wantErr("Reserve", err, queue.ErrNoSuchQueue)
-	s.wantErr("Commit", q.Commit(s.ctx, id, nil), queue.ErrNoSuchQueue)
-	s.wantErr("Renew", q.Renew(s.ctx, id), queue.ErrNoSuchQueue)
-	s.wantErr("Abort", q.Abort(s.ctx, id), queue.ErrNoSuchQueue)
-	s.wantErr("Ack", q.Ack(s.ctx, queue.Ack{Fence: 1}), queue.ErrNoSuchQueue)
-	_, _, err = q.List(s.ctx, "", 1)
-	s.wantErr("List", err, queue.ErrNoSuchQueue)
-	_, err = q.Reservations(s.ctx, s.later(), 1)
-	s.wantErr("Reservations", err, queue.ErrNoSuchQueue)
-	_, err = q.Stats(s.ctx)
-	s.wantErr("Stats", err, queue.ErrNoSuchQueue)
+	s.gone(q, id)
 }
 
 func testRecreate(t *testing.T, s *suite) {

@@ -1,6 +1,3 @@
-// Package queuetest is the suite that every queue.Driver passes. Besides what
-// queue promises it has the cases of Ceph's own test of cls_2pc_queue that make
-// sense on the contract, under their names there.
 package queuetest
 
 import (
@@ -19,24 +16,42 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		name string
 		run  func(t *testing.T, s *suite)
 	}{
-		{"Queues", testQueues}, {"DeletedHandle", testDeletedHandle}, {"Recreate", testRecreate},
-		{"ReopenEmpty", testReopenEmpty}, {"Names", testNames},
+		{"Queues", testQueues}, {"DeletedHandle", testDeletedHandle}, {"OldHandle", testOldHandle},
+		{"Recreate", testRecreate}, {"ReopenEmpty", testReopenEmpty}, {"Names", testNames},
+
 		{"GetCapacity", testGetCapacity}, {"Reserve", testReserve}, {"ReserveError", testReserveError},
 		{"Abort", testAbort}, {"AbortError", testAbortError}, {"Renew", testRenew},
 		{"ManualCleanup", testManualCleanup}, {"ReserveThousands", testReserveThousands},
+
 		{"Commit", testCommit}, {"CommitError", testCommitError}, {"CommitNothing", testCommitNothing},
 		{"CommitLessThanReserved", testCommitLess}, {"CommitOrder", testCommitOrder}, {"Stats", testStats},
 		{"Binary", testBinary}, {"ListPages", testListPages}, {"ListLarge", testListLarge},
 		{"StableMarkers", testStableMarkers}, {"AckOutOfOrder", testAckOutOfOrder},
 		{"AckAttempts", testAckAttempts}, {"AckUnknown", testAckUnknown}, {"AckFenced", testAckFenced},
 		{"Oldest", testOldest},
+
+		{"LongUpload", testLongUpload}, {"ExpiredThenCommit", testExpiredThenCommit},
+		{"CommitThenExpired", testCommitThenExpired}, {"ResolverCommits", testResolverCommits},
+		{"AbortCommitRace", testAbortCommitRace}, {"CommitCommitRace", testCommitCommitRace},
+
 		{"MultiReserve", testMultiReserve}, {"MultiCommit", testMultiCommit}, {"MultiAbort", testMultiAbort},
 		{"ReserveCommit", testReserveCommit}, {"ReserveAbort", testReserveAbort},
 		{"MultiProducer", testMultiProducer}, {"MultiProducerConsumer", testMultiProducerConsumer},
-		{"Wait", testWait}, {"WaitDeleted", testWaitDeleted},
+		{"DyingConsumers", testDyingConsumers}, {"Wait", testWait}, {"WaitDeleted", testWaitDeleted},
+
 		{"CrashBetween", testCrashBetween}, {"CrashAfterCommit", testCrashAfterCommit},
 		{"CrashUnderLoad", testCrashUnderLoad},
 		{"CapacityReturns", testCapacityReturns}, {"Memory", testMemory}, {"Model", testModel},
+
+		{"CheckClean", testCheckClean}, {"CheckLoad", testCheckLoad}, {"CheckDrift", testCheckDrift},
+
+		{"LostReserve", testLostReserve}, {"LostCommit", testLostCommit}, {"LostAbort", testLostAbort},
+		{"LostRenew", testLostRenew}, {"LostAck", testLostAck}, {"LostCreate", testLostCreate},
+		{"LostDelete", testLostDelete}, {"LostForGood", testLostForGood},
+		{"LossUnderLoad", testLossUnderLoad}, {"CutUnderLoad", testCutUnderLoad},
+
+		{"TwoDrivers", testTwoDrivers}, {"TwoDelete", testTwoDelete}, {"TwoWait", testTwoWait},
+		{"TwoLoad", testTwoLoad}, {"ClockReservations", testClockReservations}, {"ClockEntries", testClockEntries},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

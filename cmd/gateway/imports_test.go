@@ -25,6 +25,7 @@ var rules = []rule{
 	{pkg: "store", never: []string{"net/http", "encoding/xml", "github.com/cockroachdb/pebble"}},
 	{pkg: "queue", never: []string{"net/http", "encoding/xml"}},
 	{pkg: "journal", never: []string{"net/http", "encoding/xml"}},
+	{pkg: "rados", never: []string{"net/http", "encoding/xml"}},
 	{pkg: "store/storetest", ours: []string{"store"}, never: []string{"net/http"}},
 	{pkg: "queue/queuetest", ours: []string{"queue"}, never: []string{"net/http"}},
 	{pkg: "queue/locktest", ours: []string{"queue", "queue/queuetest"}, never: []string{"net/http"}},

@@ -1,0 +1,2 @@
+// Package rados implements queues and locks in a Ceph cluster.
+package rados

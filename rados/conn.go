@@ -1,0 +1,275 @@
+//go:build rados
+
+package rados
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	ceph "github.com/ceph/go-ceph/rados"
+	"golang.org/x/sync/semaphore"
+)
+
+// Config of a connection. The zero value connects by the default ceph.conf.
+type Config struct {
+	ConfFile string // path; default: where Ceph looks, such as /etc/ceph/ceph.conf
+	User     string // without "client."; default: admin
+
+	// Options of Ceph's configuration, over those of the file.
+	Options map[string]string
+
+	MaxInFlight      int           // operations submitted at once; default 1000
+	MaxInFlightBytes int64         // bytes that they read and write; default 64 MiB
+	OpTimeout        time.Duration // after which the cluster's silence is ETIMEDOUT; whole seconds; 0: never
+	ConnectTimeout   time.Duration // default 30 s
+}
+
+func (c *Config) setDefaults() {
+	c.MaxInFlight = cmp.Or(c.MaxInFlight, 1000)
+	c.MaxInFlightBytes = cmp.Or(c.MaxInFlightBytes, 64<<20)
+	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, 30*time.Second)
+}
+
+// options of Ceph's configuration that follow from a Config. librados' own
+// limits lie above the gate, so that submitting never blocks a thread.
+func (c *Config) options() map[string]string {
+	m := map[string]string{
+		"objecter_inflight_ops":      strconv.Itoa(2*c.MaxInFlight + 100),
+		"objecter_inflight_op_bytes": strconv.FormatInt(4*c.MaxInFlightBytes+1<<30, 10),
+		"client_mount_timeout":       seconds(c.ConnectTimeout),
+	}
+	if c.OpTimeout > 0 {
+		m["rados_osd_op_timeout"] = seconds(c.OpTimeout)
+		m["rados_mon_op_timeout"] = seconds(c.OpTimeout)
+	}
+	for k, v := range c.Options {
+		m[k] = v
+	}
+	return m
+}
+
+// seconds rounds up to whole seconds: Ceph refuses others.
+func seconds(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
+}
+
+// Conn is a connection to a cluster, which any number of IOs share. Its
+// methods may be called concurrently.
+type Conn struct {
+	ceph      *ceph.Conn
+	ops       *semaphore.Weighted
+	bytes     *semaphore.Weighted
+	maxBytes  int64
+	inFlight  atomic.Int64
+	waiting   atomic.Int64
+	done      atomic.Uint64
+	abandoned atomic.Uint64
+	blocked   atomic.Uint64
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	users  int           // operations that use the connection, in Go or in C
+	idle   chan struct{} // closed when users is 0 after closed
+	ios    map[[2]string]*IO
+}
+
+// Connect connects to a cluster. It blocks a thread. When the context ends
+// first, the attempt ends in the background within Config.ConnectTimeout.
+func Connect(ctx context.Context, cfg Config) (*Conn, error) {
+	cfg.setDefaults()
+	c, err := configure(cfg)
+	if err != nil {
+		return nil, err
+	}
+	result := make(chan error, 1)
+	go func() {
+		err := c.Connect()
+		if err == nil && ctx.Err() != nil {
+			c.Shutdown()
+		}
+		result <- err
+	}()
+	select {
+	case err := <-result:
+		if err == nil && ctx.Err() != nil { // shut down above
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("rados: connect: %w", err)
+		}
+	case <-ctx.Done():
+		return nil, fmt.Errorf("rados: connect: %w", context.Cause(ctx))
+	}
+	return &Conn{
+		ceph: c, ops: semaphore.NewWeighted(int64(cfg.MaxInFlight)), bytes: semaphore.NewWeighted(cfg.MaxInFlightBytes),
+		maxBytes: cfg.MaxInFlightBytes, idle: make(chan struct{}), ios: map[[2]string]*IO{},
+	}, nil
+}
+
+func configure(cfg Config) (*ceph.Conn, error) {
+	c, err := ceph.NewConnWithUser(cmp.Or(cfg.User, "admin"))
+	if err != nil {
+		return nil, fmt.Errorf("rados: %w", err)
+	}
+	if cfg.ConfFile == "" {
+		err = c.ReadDefaultConfigFile()
+	} else {
+		err = c.ReadConfigFile(cfg.ConfFile)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("rados: read the configuration %s: %w", cfg.ConfFile, err)
+	}
+	for k, v := range cfg.options() {
+		if err := c.SetConfigOption(k, v); err != nil {
+			return nil, fmt.Errorf("rados: set %s=%s: %w", k, v, err)
+		}
+	}
+	return c, nil
+}
+
+// IO returns the IO of a namespace of a pool, the same one each time. The
+// first call blocks a thread while it looks for the pool; ENOENT when there is
+// none. It is closed with the connection.
+func (c *Conn) IO(pool, namespace string) (*IO, error) {
+	done, err := c.blocking()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	c.mu.Lock()
+	io := c.ios[[2]string{pool, namespace}]
+	c.mu.Unlock()
+	if io != nil {
+		return io, nil
+	}
+	ctx, err := c.ceph.OpenIOContext(pool)
+	if err != nil {
+		return nil, fmt.Errorf("rados: open pool %s: %w", pool, cephError("open", pool, err))
+	}
+	ctx.SetNamespace(namespace)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if other := c.ios[[2]string{pool, namespace}]; other != nil {
+		ctx.Destroy()
+		return other, nil
+	}
+	io = &IO{Pool: pool, Namespace: namespace, conn: c, ctx: ctx}
+	c.ios[[2]string{pool, namespace}] = io
+	return io, nil
+}
+
+// cephError makes an Error of one of go-ceph's.
+func cephError(op, name string, err error) error {
+	if e, ok := err.(interface{ ErrorCode() int }); ok {
+		return &Error{Op: op, OID: name, Code: e.ErrorCode()}
+	}
+	return err
+}
+
+// ID is the connection's global id in the cluster: it is client.ID to others,
+// for example as the holder of a lock.
+func (c *Conn) ID() uint64 { return c.ceph.GetInstanceID() }
+
+// FSID is the cluster's id.
+func (c *Conn) FSID() (string, error) { return c.ceph.GetFSID() }
+
+// Close refuses new operations, waits for those under way, and disconnects. An
+// operation whose cluster does not answer holds Close until its context ends,
+// or until Config.OpTimeout.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		<-c.idle
+		return nil
+	}
+	c.closed = true
+	if c.users == 0 {
+		close(c.idle)
+	}
+	c.mu.Unlock()
+	<-c.idle
+	for _, io := range c.ios {
+		io.ctx.Destroy()
+	}
+	c.ceph.Shutdown()
+	return nil
+}
+
+// Stats is what a connection does. The counters grow from 0 at Connect.
+type Stats struct {
+	InFlight  int    // operations that librados has; at most Config.MaxInFlight
+	Waiting   int    // goroutines that wait for room to submit theirs
+	Done      uint64 // operations that librados finished
+	Abandoned uint64 // operations that were left because their context ended
+	Blocking  uint64 // calls that blocked a thread: IO, Objects. A request makes none
+}
+
+// Stats returns what the connection does now.
+func (c *Conn) Stats() Stats {
+	return Stats{
+		InFlight: int(c.inFlight.Load()), Waiting: int(c.waiting.Load()), Done: c.done.Load(),
+		Abandoned: c.abandoned.Load(), Blocking: c.blocked.Load(),
+	}
+}
+
+// enter keeps the connection open until leave.
+func (c *Conn) enter() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	c.users++
+	return nil
+}
+
+func (c *Conn) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.users--; c.users == 0 && c.closed {
+		close(c.idle)
+	}
+}
+
+// blocking counts a call that blocks a thread, and keeps the connection open.
+func (c *Conn) blocking() (done func(), err error) {
+	if err := c.enter(); err != nil {
+		return nil, err
+	}
+	c.blocked.Add(1)
+	return c.leave, nil
+}
+
+// acquire waits for room for an operation, and keeps the connection open until
+// finish. The caller has entered.
+func (c *Conn) acquire(ctx context.Context, n int64) error {
+	c.waiting.Add(1)
+	defer c.waiting.Add(-1)
+	if err := c.ops.Acquire(ctx, 1); err != nil {
+		return context.Cause(ctx)
+	}
+	if err := c.bytes.Acquire(ctx, min(n, c.maxBytes)); err != nil {
+		c.ops.Release(1)
+		return context.Cause(ctx)
+	}
+	c.mu.Lock()
+	c.users++
+	c.mu.Unlock()
+	c.inFlight.Add(1)
+	return nil
+}
+
+// finish gives back what acquire took.
+func (c *Conn) finish(n int64) {
+	c.inFlight.Add(-1)
+	c.done.Add(1)
+	c.bytes.Release(min(n, c.maxBytes))
+	c.ops.Release(1)
+	c.leave()
+}

@@ -283,7 +283,7 @@ func (s *Service) requeue(ctx context.Context, topic *Topic, e *entry) error {
 	if err != nil {
 		return fmt.Errorf("redrive: %w", err)
 	}
-	data := e.renewed(time.Now())
+	data := s.format(e.renewed(time.Now()))[0]
 	id, err := q.Reserve(ctx, []byte{intentNone}, int64(len(data)), 1)
 	if errors.Is(err, queue.ErrFull) {
 		return ErrFull

@@ -107,8 +107,17 @@ func sealEntry(b []byte) []byte {
 // castagnoli is never written.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// decodeEntry reads an entry; its record shares memory with b.
+// decodeEntry reads an entry of any format; its record may share memory with b.
 func decodeEntry(b []byte) (entry, error) {
+	e, err := decodeOwnEntry(b)
+	if err == nil {
+		return e, nil
+	}
+	return decodeRGWEntry(b)
+}
+
+// decodeOwnEntry reads what sealEntry ended.
+func decodeOwnEntry(b []byte) (entry, error) {
 	if len(b) < entryStart || b[0] != entryV1 || binary.LittleEndian.Uint32(b[1:]) != crc32.Checksum(b[entryStart:], castagnoli) {
 		return entry{}, fmt.Errorf("%w: entry", errUndecodable)
 	}

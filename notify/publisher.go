@@ -349,7 +349,7 @@ func (s *Service) commitEntries(ctx context.Context, h *held, out *store.Outcome
 	if err != nil {
 		return err
 	}
-	entries := h.in.entries(s.region, topic, out)
+	entries := s.format(h.in.entries(s.region, topic, out)...)
 	if len(entries) == 0 {
 		return h.queue.Abort(ctx, h.id)
 	}

@@ -24,6 +24,9 @@ type Config struct {
 	Region string
 	// HostID is the x-amz-id-2 of changes that bring none.
 	HostID string
+	// EntryFormat is how entries are written; default EntriesOwn. A driver
+	// whose queues RGW reads needs EntriesRGW.
+	EntryFormat EntryFormat
 	// Logger may be nil: nothing is logged.
 	Logger *slog.Logger
 	// Registerer may be nil: nothing is measured.

@@ -16,7 +16,7 @@ static void free_result(herald_result *r) {
 			rados_omap_get_end(r->iter);
 		}
 	}
-	if (r->kind == HERALD_EXEC) {
+	if (r->kind == HERALD_EXEC || r->kind == HERALD_EXEC_OUT) {
 		if (r->out) {
 			rados_buffer_free(r->out);
 		}
@@ -167,6 +167,9 @@ static int add_write(rados_write_op_t op, const herald_step *s, herald_result *r
 		rados_write_op_omap_cmp2(op, s->name.p, s->arg, s->data.p, s->name.n, s->data.n, &r->rval);
 		break;
 	case HERALD_EXEC: rados_write_op_exec(op, s->name.p, s->data.p, s->in.p, s->in.n, &r->rval); break;
+	case HERALD_EXEC_OUT: // both kinds of operation are one C++ class, ObjectOperation; C lacks this call only
+		rados_read_op_exec(op, s->name.p, s->data.p, s->in.p, s->in.n, &r->out, &r->out_len, &r->rval);
+		break;
 	case HERALD_CREATE: rados_write_op_create(op, s->arg, NULL); break;
 	case HERALD_REMOVE: rados_write_op_remove(op); break;
 	case HERALD_WRITE: rados_write_op_write(op, s->data.p, s->data.n, s->offset); break;

@@ -18,6 +18,7 @@ enum herald_kind {
 	HERALD_CMPXATTR,
 	HERALD_OMAP_CMP,
 	HERALD_EXEC,
+	HERALD_EXEC_OUT,           // in a write operation, with its output
 	HERALD_CREATE,
 	HERALD_REMOVE,
 	HERALD_WRITE,

@@ -74,3 +74,10 @@ func (o *WriteOp) OmapClear() { o.add("omap-clear", request{kind: C.HERALD_OMAP_
 func (o *WriteOp) AllocHint(objectSize, writeSize uint64) {
 	o.add("alloc-hint", request{kind: C.HERALD_ALLOC_HINT, offset: objectSize, length: writeSize})
 }
+
+// ExecOut is Exec with Step.Data set, for a method that writes and answers: the
+// operation needs the flag ReturnVec, and the answer has at most 64 bytes
+// (osd_max_write_op_reply_len).
+func (o *WriteOp) ExecOut(class, method string, in []byte) *Step {
+	return o.add("exec "+method, request{kind: C.HERALD_EXEC_OUT, name: class, second: method, data: in}, class, method)
+}

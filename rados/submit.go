@@ -51,7 +51,7 @@ func (b *builder) build(reqs []request) {
 		s.name = b.text(r.name)
 		s.data = b.bytes(r.data)
 		switch {
-		case r.kind == C.HERALD_EXEC:
+		case r.kind == C.HERALD_EXEC || r.kind == C.HERALD_EXEC_OUT:
 			s.in, s.data = s.data, b.text(r.second)
 		case r.second != "" || r.kind == C.HERALD_OMAP_VALS:
 			s.data = b.text(r.second)
@@ -129,7 +129,7 @@ func collect(req *C.herald_req, o *op) {
 		}
 		out := unsafe.Slice((*byte)(unsafe.Pointer(r.out)), int(r.out_len))
 		switch s.kind {
-		case C.HERALD_READ, C.HERALD_EXEC:
+		case C.HERALD_READ, C.HERALD_EXEC, C.HERALD_EXEC_OUT:
 			s.Data = append([]byte{}, out...)
 		case C.HERALD_STAT:
 			s.Size, s.MTime = uint64(r.size), time.Unix(int64(r.mtime), 0)

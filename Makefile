@@ -12,7 +12,7 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .PHONY: help
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## build and start the gateway with a demo user and a demo bucket (needs only Go)
@@ -21,6 +21,10 @@ run: build ## build and start the gateway with a demo user and a demo bucket (ne
 .PHONY: build
 build: ## build bin/gateway
 	$(GO) build -o $(BIN) ./cmd/gateway
+
+.PHONY: build-rados
+build-rados: ## build bin/gateway with the RADOS drivers (needs librados-dev)
+	$(GO) build -tags rados -o $(BIN) ./cmd/gateway
 
 .PHONY: deps
 deps: ## install what the tests need (Debian packages, Python packages)

@@ -18,22 +18,28 @@ import (
 
 	"herald/auth"
 	"herald/notify"
+	"herald/queue"
 	"herald/store"
 )
 
 // Exit codes are errno values, as radosgw-admin's.
 const (
-	exitNoEntry = 2  // ENOENT
-	exitExists  = 17 // EEXIST
-	exitInvalid = 22 // EINVAL
-	exitOther   = 5  // EIO
+	exitNoEntry     = 2  // ENOENT
+	exitOther       = 5  // EIO
+	exitBusy        = 16 // EBUSY
+	exitExists      = 17 // EEXIST
+	exitInvalid     = 22 // EINVAL
+	exitNoSpace     = 28 // ENOSPC
+	exitUnsupported = 95 // EOPNOTSUPP
 )
 
-// Config is what commands act on; all fields are required.
+// Config is what commands act on; all fields but Places are required.
 type Config struct {
 	Store  *store.Service
 	Users  *auth.Users
 	Notify *notify.Service
+	Queues queue.Driver
+	Places Places // nil in a running gateway
 }
 
 // Admin runs commands. It may be used concurrently.
@@ -52,17 +58,20 @@ type command struct {
 
 // commands returns the table, in the order of the help.
 func commands() []command {
-	return slices.Concat(userCommands, topicCommands, notificationCommands, bucketCommands)
+	return slices.Concat(userCommands, topicCommands, notificationCommands, bucketCommands, queueCommands)
 }
 
 // call is one command with its flags parsed.
 type call struct {
-	out io.Writer
+	out, errOut io.Writer
 
 	uid, tenant, displayName, email, accessKey, secretKey string
 	bucket, topic, notificationID, accountID, marker      string
 	maxEntries                                            int
 	admin, system                                         bool
+
+	name, from, to      string
+	repair, keep, force bool
 }
 
 func (c *call) flagSet() *flag.FlagSet {
@@ -83,6 +92,12 @@ func (c *call) flagSet() *flag.FlagSet {
 	fs.StringVar(&c.accountID, "account-id", "", "account `id`; taken as a tenant")
 	fs.StringVar(&c.marker, "marker", "", "list after this `marker`")
 	fs.IntVar(&c.maxEntries, "max-entries", 0, "list at most `n`")
+	fs.StringVar(&c.name, "name", "", "`name` of a queue")
+	fs.StringVar(&c.from, "from", "", "`place` of queues")
+	fs.StringVar(&c.to, "to", "", "`place` of queues")
+	fs.BoolVar(&c.repair, "repair", false, "mend what is found")
+	fs.BoolVar(&c.keep, "keep", false, "leave the empty queues where they were")
+	fs.BoolVar(&c.force, "force", false, "also while gateways use the queues")
 	fs.String("format", "json", "only json")
 	fs.Bool("yes-i-really-mean-it", false, "accepted for radosgw-admin's sake")
 	return fs
@@ -90,7 +105,7 @@ func (c *call) flagSet() *flag.FlagSet {
 
 // Run carries out one command line and returns its exit code.
 func (a *Admin) Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	c := &call{out: stdout}
+	c := &call{out: stdout, errOut: stderr}
 	words, given, err := parse(c.flagSet(), args)
 	if len(words) == 0 || errors.Is(err, flag.ErrHelp) || words[0] == "help" {
 		help(stdout)
@@ -170,7 +185,8 @@ func exitCode(err error) int {
 	case errors.As(err, &e):
 		return e.code
 	case errors.Is(err, auth.ErrNoSuchUser), errors.Is(err, auth.ErrNoSuchKey),
-		errors.Is(err, notify.ErrNoSuchTopic), errors.Is(err, store.ErrNoSuchBucket):
+		errors.Is(err, notify.ErrNoSuchTopic), errors.Is(err, store.ErrNoSuchBucket),
+		errors.Is(err, queue.ErrNoSuchQueue):
 		return exitNoEntry
 	case errors.Is(err, auth.ErrUserExists), errors.Is(err, auth.ErrKeyExists):
 		return exitExists

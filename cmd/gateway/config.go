@@ -17,7 +17,7 @@ import (
 
 // config is everything that can be set. An option is set by, from weak to
 // strong: its default, the YAML file (--config), the environment
-// (HERALD_ and the key in capitals; HERALD_..._FILE names a file that holds a
+// (HERALD_ and the key in capitals, '_' for '.'; HERALD_..._FILE names a file that holds a
 // secret), and its flag (the key with '-' for '_').
 type config struct {
 	Data   string `yaml:"data" help:"directory of the objects; what the gateway keeps for itself is in .herald below it"`
@@ -37,6 +37,17 @@ type config struct {
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" help:"how long requests may take to end after SIGTERM"`
 	LogLevel        string        `yaml:"log_level" help:"debug, info, warn or error"`
 	LogFormat       string        `yaml:"log_format" help:"text or json"`
+
+	Queue                   string        `yaml:"queue" secret:"url" help:"where events wait: embedded, redis://HOST, rediss://HOST (TLS), redis+sentinel://HOSTS/MASTER, redis+cluster://HOSTS or rados://POOL/NAMESPACE (docs/queues.md)"`
+	QueueLease              time.Duration `yaml:"queue_lease" help:"how long the deliveries of a gateway that died stay with it before another one takes them over"`
+	QueueRedisRequireAOF    bool          `yaml:"queue.redis.require_aof" help:"refuse a Redis server that does not keep an append-only file, which loses events when it dies; false: only warn"`
+	QueueRedisWait          int           `yaml:"queue.redis.wait" help:"replicas that must have a change before it counts (Redis: WAIT); 0: none"`
+	QueueRedisTLSCA         string        `yaml:"queue.redis.tls_ca" help:"file of the certificates (PEM) that rediss:// trusts; empty: the system's"`
+	QueueRedisTLSCert       string        `yaml:"queue.redis.tls_cert" help:"file of the client's certificate (PEM) for rediss://; empty: none"`
+	QueueRedisTLSKey        string        `yaml:"queue.redis.tls_key" help:"file of its key (PEM)"`
+	QueueRADOSRGWCompatible bool          `yaml:"queue.rados.rgw_compatible" help:"share queues with Ceph's radosgw: its object and lock names, and its encoding of entries"`
+	QueueRADOSConf          string        `yaml:"queue.rados.conf" help:"ceph.conf of the cluster; empty: where Ceph looks for it"`
+	QueueRADOSUser          string        `yaml:"queue.rados.user" help:"Ceph user, without client."`
 
 	TopicShards          int           `yaml:"topic_shards" help:"queues per new persistent topic (RGW: rgw_bucket_persistent_notif_num_shards)"`
 	QueueCapacity        int64         `yaml:"queue_capacity" help:"bytes per queue shard; a full queue answers 503 SlowDown"`
@@ -64,6 +75,11 @@ func defaultConfig() config {
 		LogLevel:        "info",
 		LogFormat:       "text",
 
+		Queue:                embeddedQueue,
+		QueueLease:           30 * time.Second,
+		QueueRedisRequireAOF: true,
+		QueueRADOSUser:       "admin",
+
 		TopicShards:        11,          // RGW
 		QueueCapacity:      128_000_000, // RGW
 		ReservationStale:   2 * time.Minute,
@@ -75,7 +91,7 @@ func defaultConfig() config {
 // option is one field of config.
 type option struct {
 	key, env, flag, help string
-	secret               bool
+	secret               string // "": none; "true": the whole value; "url": the password in it
 	value                reflect.Value
 }
 
@@ -87,20 +103,23 @@ func (c *config) options() []option {
 		key := f.Tag.Get("yaml")
 		opts[i] = option{
 			key:    key,
-			env:    "HERALD_" + strings.ToUpper(key),
+			env:    "HERALD_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_")),
 			flag:   strings.ReplaceAll(key, "_", "-"),
 			help:   f.Tag.Get("help"),
-			secret: f.Tag.Get("secret") != "",
+			secret: f.Tag.Get("secret"),
 			value:  v.Field(i),
 		}
 	}
 	return opts
 }
 
-// String implements flag.Value.
+// String implements flag.Value. Help prints it: no secret is in it.
 func (o option) String() string {
 	if !o.value.IsValid() {
 		return ""
+	}
+	if o.secret != "" {
+		return mask(o.secret, o.value.String())
 	}
 	if list, ok := o.value.Interface().([]string); ok {
 		return strings.Join(list, ",")
@@ -219,7 +238,7 @@ func readEnviron(environ []string, opts []option) error {
 			continue
 		}
 		o, ok := byEnv[name]
-		if base, isFile := strings.CutSuffix(name, "_FILE"); !ok && isFile && byEnv[base].secret {
+		if base, isFile := strings.CutSuffix(name, "_FILE"); !ok && isFile && byEnv[base].secret != "" {
 			data, err := os.ReadFile(value)
 			if err != nil {
 				return fmt.Errorf("environment %s: %w", name, err)
@@ -301,16 +320,35 @@ func (c *config) validate() error {
 	if c.TopicShards < 1 || c.QueueCapacity < 1<<20 {
 		errs = append(errs, errors.New("options topic_shards and queue_capacity: at least 1 and 1048576"))
 	}
-	return errors.Join(errs...)
+	if c.QueueLease < time.Second {
+		errs = append(errs, fmt.Errorf("option queue_lease: %s is too short; at least 1s", c.QueueLease))
+	}
+	return errors.Join(append(errs, c.validateQueue())...)
+}
+
+const masked = "********"
+
+// mask hides what is secret in an option's value: all of it, or the password
+// of a URL.
+func mask(kind, value string) string {
+	switch {
+	case value == "":
+		return ""
+	case kind == "url":
+		return redactURL(value)
+	}
+	return masked
 }
 
 // print writes the configuration in force as YAML, secrets masked.
 func (c *config) print(w io.Writer) error {
-	masked := *c
-	if masked.RootSecretKey != "" {
-		masked.RootSecretKey = "********"
+	shown := *c
+	for _, o := range shown.options() {
+		if o.secret != "" {
+			o.value.SetString(mask(o.secret, o.value.String()))
+		}
 	}
 	enc := yaml.NewEncoder(w)
 	enc.SetIndent(2)
-	return enc.Encode(&masked)
+	return enc.Encode(&shown)
 }

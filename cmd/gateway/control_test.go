@@ -12,7 +12,7 @@ import (
 func TestListenControl_Private(t *testing.T) {
 	c := defaultConfig()
 	c.Data = t.TempDir()
-	g, err := open(c, slog.New(slog.DiscardHandler))
+	g, err := open(c, slog.New(slog.DiscardHandler), false)
 	if err != nil {
 		t.Fatal(err)
 	}

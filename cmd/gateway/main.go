@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -27,10 +28,10 @@ const usage = `Herald: an S3 gateway over plain directories, with bucket notific
 
   gateway serve                 serve S3 (--data DIR, --listen ADDR, ...; see serve --help)
   gateway listen BUCKET         show a bucket's events as they happen
-  gateway admin ...             users, keys, topics, notifications, dead letters; see admin --help
+  gateway admin ...             users, keys, topics, notifications, dead letters, queues; see admin --help
   gateway fsck                  compare index and files (--repair mends)
   gateway config                print the configuration in force, secrets masked
-  gateway version               print the version
+  gateway version               print the version, and which stores and queues are built in
 
 listen, admin and fsck find the gateway by --data (default ./herald-data).
 `
@@ -41,7 +42,7 @@ type verb func(ctx context.Context, args, environ []string, stdout, stderr io.Wr
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	verbs := map[string]verb{
 		"serve": serve, "listen": listen, "admin": adminVerb, "fsck": fsck,
-		"config": printConfig, "version": printVersion,
+		"config": printConfig, "version": printVersion, "--version": printVersion,
 	}
 	maps.Copy(verbs, faultVerbs())
 	if len(args) == 0 || args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
@@ -73,7 +74,7 @@ func printConfig(_ context.Context, args, environ []string, stdout, stderr io.Wr
 }
 
 func printVersion(_ context.Context, _, _ []string, stdout, _ io.Writer) (int, error) {
-	fmt.Fprintf(stdout, "herald %s\n", version())
+	fmt.Fprintf(stdout, "herald %s\nstores: posix\nqueues: %s\n", version(), strings.Join(queueDrivers(), ", "))
 	return 0, nil
 }
 

@@ -48,14 +48,16 @@ func serve(ctx context.Context, args, environ []string, stdout, stderr io.Writer
 	flusher.Go(func() { _ = logs.Run(logCtx) })
 	defer flusher.Wait()
 	defer stopLog()
-	g, err := open(c, newLogger(c, logs))
+	g, err := open(c, newLogger(c, logs), false)
 	if err != nil {
 		return 1, err
 	}
 	if c.Durability == "relaxed" {
 		g.log.Warn("durability is relaxed: an acknowledged change may be lost with the power")
 	}
-	err = g.serve(ctx, s3, stdout)
+	if err = g.startQueues(ctx); err == nil {
+		err = g.serve(ctx, s3, stdout)
+	}
 	return 0, errors.Join(err, g.close())
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"herald/store/posix"
@@ -28,19 +29,24 @@ func adminVerb(ctx context.Context, args, environ []string, stdout, stderr io.Wr
 	if _, err := os.Stat(filepath.Join(c.Data, ".herald")); err != nil {
 		return 1, fmt.Errorf("%s is no gateway's data directory; say --data DIR", c.Data)
 	}
-	g, err := open(c, slog.New(slog.DiscardHandler))
+	g, err := open(c, slog.New(slog.DiscardHandler), true)
 	if err != nil {
 		return 1, err
 	}
+	journalCtx, stop := context.WithCancel(ctx)
+	ran := make(chan error, 1)
+	go func() { ran <- g.journal.Run(journalCtx) }() // a command may write much
 	code = g.admin.Run(ctx, args, stdout, stderr)
-	return code, g.close()
+	stop()
+	return code, errors.Join(ignoreCanceled(<-ran), g.close())
 }
 
-// offlineConfig takes --data from the arguments; everything else is left.
+// offlineConfig takes --data, --config and the options of queues from the
+// arguments; everything else is left.
 func offlineConfig(args, environ []string) (config, []string, error) {
 	c := defaultConfig()
 	opts := c.options()
-	if file := configFile(nil, environ); file != "" {
+	if file := configFile(args, environ); file != "" {
 		if err := c.readFile(file, opts); err != nil {
 			return c, nil, err
 		}
@@ -50,15 +56,29 @@ func offlineConfig(args, environ []string) (config, []string, error) {
 	}
 	var rest []string
 	for i := 0; i < len(args); i++ {
-		value, ok := strings.CutPrefix(args[i], "--data=")
-		switch {
-		case ok:
-			c.Data = value
-		case args[i] == "--data" && i+1 < len(args):
-			i++
-			c.Data = args[i]
-		default:
+		name, value, hasValue := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
+		at := slices.IndexFunc(opts, func(o option) bool { return o.flag == name })
+		mine := name == "config" || at >= 0 && (name == "data" || strings.HasPrefix(opts[at].key, "queue"))
+		if !strings.HasPrefix(args[i], "-") || !mine {
 			rest = append(rest, args[i])
+			continue
+		}
+		if !hasValue {
+			switch {
+			case at >= 0 && opts[at].IsBoolFlag():
+				value = "true"
+			case i+1 == len(args):
+				return c, nil, fmt.Errorf("--%s needs a value", name)
+			default:
+				i++
+				value = args[i]
+			}
+		}
+		if at < 0 {
+			continue // --config, read above
+		}
+		if err := opts[at].Set(value); err != nil {
+			return c, nil, fmt.Errorf("--%s: %w", name, err)
 		}
 	}
 	return c, rest, c.validate()
@@ -88,7 +108,7 @@ func fsck(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	if !errors.Is(err, errNoGateway) {
 		return code, err
 	}
-	g, err := open(c, slog.New(slog.DiscardHandler))
+	g, err := open(c, slog.New(slog.DiscardHandler), true)
 	if err != nil {
 		return 1, err
 	}

@@ -27,12 +27,16 @@ import (
 // gateway is everything that runs, from the journal up.
 type gateway struct {
 	config   config
+	offline  bool
 	log      *slog.Logger
 	registry *prometheus.Registry
 	journal  *journal.Journal
 	posix    *posix.Driver
 	store    *store.Service
-	queues   queue.Driver
+	storeID  string
+	embedded *embedded.Driver
+	queues   queue.Driver  // embedded, or remote
+	remote   *remoteQueues // nil: queues are embedded
 	users    *auth.Users
 	notify   *notify.Service
 	s3       *s3api.Server
@@ -43,8 +47,9 @@ type gateway struct {
 
 // open builds the gateway over its directory: the journal first, since the
 // store and the queue share it, then what stands on them. Nothing runs yet.
-func open(c config, log *slog.Logger) (*gateway, error) {
-	g := &gateway{config: c, log: log, registry: prometheus.NewRegistry(), fault: faultHook()}
+// offline is for a command that does without a gateway.
+func open(c config, log *slog.Logger, offline bool) (*gateway, error) {
+	g := &gateway{config: c, offline: offline, log: log, registry: prometheus.NewRegistry(), fault: faultHook()}
 	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := g.openStores(); err != nil {
 		return nil, errors.Join(err, g.close())
@@ -78,16 +83,20 @@ func (g *gateway) openStores() error {
 	if err != nil {
 		return err
 	}
-	queues, err := embedded.Open(filepath.Join(own, "queue"), g.journal, embedded.Options{})
+	// Without a store that shares the journal's order, each step of a queue
+	// has to be durable by itself.
+	g.embedded, err = embedded.Open(filepath.Join(own, "queue"), g.journal, embedded.Options{Sync: g.offline})
 	if err != nil {
 		return err
 	}
-	g.queues = queues
 	if err := g.journal.Recover(); err != nil {
 		return fmt.Errorf("replay the journal: %w", err)
 	}
 	g.store = store.NewService(g.posix)
-	return nil
+	if g.storeID, err = g.store.ID(context.Background()); err != nil {
+		return err
+	}
+	return g.openQueues()
 }
 
 func (g *gateway) openServices() error {
@@ -100,6 +109,7 @@ func (g *gateway) openServices() error {
 		Region: c.Region, HostID: hostID, Logger: g.log, Registerer: g.registry,
 		Options: notify.Options{
 			Shards: c.TopicShards, QueueCapacity: c.QueueCapacity,
+			Lease:      c.QueueLease,
 			TimeToLive: notify.Limit(c.TopicTimeToLive.Seconds()), MaxRetries: notify.Limit(c.TopicMaxRetries),
 			RetrySleep: notify.Limit(c.TopicRetrySleep.Seconds()), StaleAge: c.ReservationStale,
 			ConnectTimeout: c.HTTPConnectTimeout, PushTimeout: c.HTTPMessageTimeout,
@@ -119,15 +129,19 @@ func (g *gateway) openServices() error {
 	if err != nil {
 		return err
 	}
-	g.admin = admin.New(admin.Config{Store: g.store, Users: g.users, Notify: g.notify})
+	a := admin.Config{Store: g.store, Users: g.users, Notify: g.notify, Queues: g.queues}
+	if g.offline {
+		a.Places = places{g}
+	}
+	g.admin = admin.New(a)
 	return nil
 }
 
-// close ends what open began: the journal first, whose last checkpoint the
-// queue and the store still serve.
+// close ends what open began: the journal before the queue and the store that
+// its last checkpoint still needs.
 func (g *gateway) close() error {
 	var errs []error
-	for _, c := range []io.Closer{closerOf(g.journal), closerOf(g.queues), closerOf(g.posix)} {
+	for _, c := range []io.Closer{closerOf(g.remote), closerOf(g.journal), closerOf(g.embedded), closerOf(g.posix)} {
 		if c != nil {
 			errs = append(errs, c.Close())
 		}

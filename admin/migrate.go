@@ -1,0 +1,372 @@
+package admin
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"herald/queue"
+)
+
+// Bounds of a migration.
+const (
+	// moveEntries and moveBytes bound what is moved at once.
+	moveEntries = 256
+	moveBytes   = 1 << 20
+	// moveReservations bounds the open reservations that are looked at at once.
+	moveReservations = 100_000
+	// moveLock keeps two migrations apart, for moveLease at a time.
+	moveLock  = "herald-migrate"
+	moveLease = 30 * time.Second
+	// progressEvery is the pause between lines about the progress.
+	progressEvery = 5 * time.Second
+)
+
+// moveIntent is the intent of reservations that stand for no change: those
+// for entries on their way to another queue, as notify makes them as well. Who
+// finds one that nobody holds ends it: the entries are still where they come
+// from. It is never written.
+var moveIntent = []byte{0x40}
+
+// gatewaysGroup is the group of the gateways that deliver; one whose name ends
+// with probeSuffix only looks.
+const (
+	gatewaysGroup = "gateways"
+	probeSuffix   = "?"
+)
+
+// migration moves all queues of one driver to another.
+//
+// Entries go in order, batch by batch: reserved and committed in the target,
+// durably, and only then acked in the source. So a migration that was killed
+// at any point is done by another one: what the head of a queue in the source
+// and its copy in the target have in common was moved already, and is only
+// acked. Two entries that are equal byte for byte are taken for the same one:
+// an event is never equal to another, since it has an id.
+//
+// An open reservation is made in the target with the same intent, then ended
+// in the source; the next migration finds it in the target by its intent.
+type migration struct {
+	from, to queue.Driver
+	keep     bool // leave the empty queues in the source
+	force    bool // also while gateways use them
+	progress io.Writer
+
+	sum    summary
+	told   time.Time
+	leases []queue.Lease
+}
+
+// summary is what a migration did.
+type summary struct {
+	From         string `json:"from"`
+	To           string `json:"to"`
+	Queues       int    `json:"queues"`
+	Entries      int64  `json:"entries"`       // moved
+	AlreadyThere int64  `json:"already_there"` // by a migration that was interrupted
+	Bytes        int64  `json:"bytes"`         // of the entries moved
+	Reservations int64  `json:"reservations"`  // moved
+}
+
+func (m *migration) run(ctx context.Context) (summary, error) {
+	unlock, err := m.lock(ctx)
+	if err != nil {
+		return m.sum, err
+	}
+	defer unlock()
+	names, err := m.from.List(ctx, "")
+	if err != nil {
+		return m.sum, err
+	}
+	m.told = time.Now()
+	for _, name := range names {
+		if err := m.moveQueue(ctx, name); err != nil {
+			return m.sum, fmt.Errorf("queue %s: %w (do the same again to go on; nothing is lost)", name, err)
+		}
+		m.sum.Queues++
+	}
+	return m.sum, nil
+}
+
+// lock makes sure that nobody else moves or uses the queues.
+func (m *migration) lock(ctx context.Context) (unlock func(), err error) {
+	owner := "migrate-" + rand.Text() + probeSuffix
+	unlock = func() {
+		for _, l := range m.leases {
+			_ = l.Release(context.WithoutCancel(ctx)) // else it expires
+		}
+	}
+	for _, d := range []queue.Driver{m.from, m.to} {
+		lease, err := d.Locker().Acquire(ctx, moveLock, owner, moveLease)
+		if err == nil {
+			m.leases = append(m.leases, lease)
+			err = m.checkIdle(ctx, d, owner)
+		} else if errors.Is(err, queue.ErrLocked) {
+			err = &exitError{exitBusy, "another migration of these queues runs"}
+		}
+		if err != nil {
+			unlock()
+			return nil, err
+		}
+	}
+	return unlock, nil
+}
+
+// checkIdle refuses queues from which gateways deliver.
+func (m *migration) checkIdle(ctx context.Context, d queue.Driver, owner string) error {
+	if m.force {
+		return nil
+	}
+	members, err := d.Locker().Join(ctx, gatewaysGroup, owner, time.Second)
+	if err != nil {
+		return err
+	}
+	if err := d.Locker().Leave(ctx, gatewaysGroup, owner); err != nil {
+		return err
+	}
+	if others := slices.DeleteFunc(members, func(o string) bool { return strings.HasSuffix(o, probeSuffix) }); len(others) > 0 {
+		return &exitError{exitBusy, fmt.Sprintf("%d gateways use these queues (%s); stop them first, or wait a lease if they are dead; --force moves all the same",
+			len(others), strings.Join(others, ", "))}
+	}
+	return nil
+}
+
+// tick renews the locks and tells of the progress, now and then.
+func (m *migration) tick(ctx context.Context, name string) error {
+	for _, l := range m.leases {
+		if time.Until(l.Expires()) > moveLease*2/3 {
+			continue
+		}
+		if err := l.Renew(ctx); err != nil {
+			return fmt.Errorf("renew the lock: %w", err)
+		}
+	}
+	if time.Since(m.told) >= progressEvery {
+		m.told = time.Now()
+		fmt.Fprintf(m.progress, "%d events, %d bytes moved, now of %s\n", m.sum.Entries, m.sum.Bytes, name)
+	}
+	return nil
+}
+
+// queueMove is the move of one queue.
+type queueMove struct {
+	*migration
+	name     string
+	src, dst queue.Queue
+	// there are the entries that the target had at the beginning, while they
+	// may be those at the head of the source.
+	there map[[sha256.Size]byte]queue.Marker
+	last  queue.Marker // the newest entry in the target
+}
+
+func (m *migration) moveQueue(ctx context.Context, name string) error {
+	q := &queueMove{migration: m, name: name}
+	var err error
+	if q.src, err = m.from.Open(ctx, name); err != nil {
+		return err
+	}
+	st, err := q.src.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	if err := m.to.Create(ctx, name, st.Capacity); err != nil && !errors.Is(err, queue.ErrQueueExists) {
+		return err
+	}
+	if q.dst, err = m.to.Open(ctx, name); err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context) error{q.abortUnfinished, q.look, q.moveEntries, q.moveReservations} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	if m.keep {
+		return nil
+	}
+	return m.from.Delete(ctx, name)
+}
+
+// everything is a time after that of all reservations.
+func everything() time.Time { return time.Now().Add(365 * 24 * time.Hour) }
+
+// abortUnfinished ends the reservations that a killed migration left.
+func (q *queueMove) abortUnfinished(ctx context.Context) error {
+	list, err := q.dst.Reservations(ctx, everything(), moveReservations)
+	if err != nil {
+		return err
+	}
+	for _, r := range list {
+		if string(r.Intent) != string(moveIntent) {
+			continue
+		}
+		if err := q.dst.Abort(ctx, r.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// look learns what the target has.
+func (q *queueMove) look(ctx context.Context) error {
+	q.there = make(map[[sha256.Size]byte]queue.Marker)
+	return q.each(ctx, func(e queue.Entry) { q.there[sha256.Sum256(e.Data)] = e.Marker })
+}
+
+// each calls f with the entries of the target after the last one seen.
+func (q *queueMove) each(ctx context.Context, f func(queue.Entry)) error {
+	for {
+		list, more, err := q.dst.List(ctx, q.last, moveEntries)
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			f(e)
+			q.last = e.Marker
+		}
+		if !more || len(list) == 0 {
+			return nil
+		}
+	}
+}
+
+// moveEntries empties the source.
+func (q *queueMove) moveEntries(ctx context.Context) error {
+	for {
+		list, _, err := q.src.List(ctx, "", moveEntries)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		n, markers := q.alreadyThere(list)
+		if n > 0 {
+			q.sum.AlreadyThere += int64(n)
+		} else {
+			q.there = nil // what follows is not there
+			n = batch(list)
+			if markers, err = q.copy(ctx, list[:n]); err != nil {
+				return err
+			}
+		}
+		if err := q.finish(ctx, list[:n], markers); err != nil {
+			return err
+		}
+		if err := q.tick(ctx, q.name); err != nil {
+			return err
+		}
+	}
+}
+
+// alreadyThere is how many entries, from the first on, are in the target, and
+// their markers in it.
+func (q *queueMove) alreadyThere(list []queue.Entry) (n int, markers []queue.Marker) {
+	for _, e := range list {
+		m, ok := q.there[sha256.Sum256(e.Data)]
+		if !ok {
+			break
+		}
+		markers = append(markers, m)
+	}
+	return len(markers), markers
+}
+
+// batch is how many entries, from the first on, are moved at once.
+func batch(list []queue.Entry) int {
+	size := 0
+	for i, e := range list {
+		if size += len(e.Data); size > moveBytes && i > 0 {
+			return i
+		}
+	}
+	return len(list)
+}
+
+// copy writes entries to the target, durably, and returns their markers there.
+func (q *queueMove) copy(ctx context.Context, list []queue.Entry) ([]queue.Marker, error) {
+	data, size := make([][]byte, len(list)), 0
+	for i, e := range list {
+		data[i] = e.Data
+		size += len(e.Data)
+	}
+	id, err := q.dst.Reserve(ctx, moveIntent, int64(max(size, 1)), len(data))
+	if errors.Is(err, queue.ErrFull) {
+		return nil, &exitError{exitNoSpace, "there is no room in the target: its queue is smaller, or holds something else"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := q.dst.Commit(ctx, id, data); err != nil {
+		return nil, err
+	}
+	// Read back, to see that it is there, and where.
+	markers := make([]queue.Marker, 0, len(list))
+	err = q.each(ctx, func(e queue.Entry) {
+		if i := len(markers); i < len(list) && string(e.Data) == string(list[i].Data) {
+			markers = append(markers, e.Marker)
+		}
+	})
+	if err == nil && len(markers) < len(list) {
+		err = errors.New("what was written to the target is not there; does a gateway run on it?")
+	}
+	q.sum.Entries += int64(len(list))
+	q.sum.Bytes += int64(size)
+	return markers, err
+}
+
+// finish notes the attempts of entries that are in the target, and removes the
+// entries from the source.
+func (q *queueMove) finish(ctx context.Context, list []queue.Entry, markers []queue.Marker) error {
+	var failed []queue.Attempt
+	for i, e := range list {
+		if e.Attempts > 0 {
+			failed = append(failed, queue.Attempt{Marker: markers[i], Attempts: e.Attempts, LastTry: e.LastTry})
+		}
+	}
+	if len(failed) > 0 {
+		if err := q.dst.Ack(ctx, queue.Ack{Failed: failed}); err != nil {
+			return err
+		}
+	}
+	return q.src.Ack(ctx, queue.Ack{UpTo: list[len(list)-1].Marker})
+}
+
+// moveReservations moves the open reservations.
+func (q *queueMove) moveReservations(ctx context.Context) error {
+	there := make(map[string]bool)
+	list, err := q.dst.Reservations(ctx, everything(), moveReservations)
+	if err != nil {
+		return err
+	}
+	for _, r := range list {
+		there[string(r.Intent)] = true
+	}
+	for {
+		list, err := q.src.Reservations(ctx, everything(), moveReservations)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		for _, r := range list {
+			if err := q.moveReservation(ctx, r, there); err != nil {
+				return err
+			}
+			if err := q.tick(ctx, q.name); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (q *queueMove) moveReservation(ctx context.Context, r queue.Reservation, there map[string]bool) error {
+	if !there[string(r.Intent)] && string(r.Intent) != string(moveIntent) {
+		if _, err := q.dst.Reserve(ctx, r.Intent, r.Size, r.Entries); err != nil {
+			return err
+		}
+		there[string(r.Intent)] = true
+		q.sum.Reservations++
+	}
+	return q.src.Abort(ctx, r.ID)
+}

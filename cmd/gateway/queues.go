@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"herald/queue"
+	"herald/store"
+)
+
+// queueDrivers are the drivers of queues that this binary has.
+func queueDrivers() []string {
+	drivers := []string{kindEmbedded, kindRedis}
+	if hasRADOS {
+		drivers = append(drivers, kindRADOS)
+	}
+	return drivers
+}
+
+// openRemote opens queues on a server: the list of drivers. storeID names the
+// namespace when the URL does not.
+func openRemote(ctx context.Context, u queueURL, c *config, storeID string, log *slog.Logger) (queue.Driver, error) {
+	if u.namespace == "" {
+		u = u.withNamespace(namespaceOf(u, storeID))
+	}
+	if u.kind == kindRADOS {
+		return openRADOS(ctx, u, c, log)
+	}
+	return openRedis(ctx, u, c, log)
+}
+
+// namespaceOf is the namespace of a store's queues. Unless the URL names one
+// they are the store's own, so that gateways that have nothing to do with each
+// other do not mix on one server.
+func namespaceOf(u queueURL, storeID string) string {
+	if u.namespace != "" {
+		return u.namespace
+	}
+	return "herald-" + storeID
+}
+
+// openQueues chooses the queues.
+func (g *gateway) openQueues() error {
+	u, err := parseQueueURL(g.config.Queue)
+	if err != nil {
+		return err
+	}
+	if u.kind == kindEmbedded {
+		g.queues = g.embedded
+		return nil
+	}
+	g.remote = newRemoteQueues(u.String(), g.log, func(ctx context.Context) (queue.Driver, error) {
+		return openRemote(ctx, u, &g.config, g.storeID, g.log)
+	})
+	g.queues = g.remote
+	return nil
+}
+
+// placeRecord is where the gateway notes the place of its queues, so that the
+// next start can tell when it is another one.
+const placeRecord = "store/queue"
+
+// usedPlace is the value of placeRecord.
+type usedPlace struct {
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	URL       string `json:"url"` // without user and password
+}
+
+func (g *gateway) place(u queueURL) usedPlace {
+	p := usedPlace{Kind: u.kind, URL: u.String()}
+	if u.kind != kindEmbedded {
+		p.Namespace = namespaceOf(u, g.storeID)
+	}
+	return p
+}
+
+// startQueues is the last look before the gateway serves: that what waits in
+// queues elsewhere is not forgotten, and that the server, if it answers, is
+// one that can be used. A server that does not answer may come later.
+func (g *gateway) startQueues(ctx context.Context) error {
+	u, err := parseQueueURL(g.config.Queue)
+	if err != nil {
+		return err
+	}
+	if g.remote != nil {
+		if err := g.refuseLeft(ctx); err != nil {
+			return err
+		}
+		if err := g.remote.reach(ctx); err != nil {
+			return fmt.Errorf("option queue: %s: %w", u, err)
+		}
+	}
+	now := g.place(u)
+	last, err := g.lastPlace(ctx)
+	if err != nil {
+		return err
+	}
+	if last == now {
+		return nil
+	}
+	if last.Kind != "" && last.Kind != kindEmbedded && (last.Kind != now.Kind || last.Namespace != now.Namespace) {
+		g.log.Warn("queues are elsewhere than at the last start: what waits there is not delivered until it is moved here with gateway admin queue migrate",
+			"were", last.URL, "namespace", last.Namespace, "are", now.URL)
+	}
+	return g.notePlace(ctx, now)
+}
+
+// refuseLeft refuses to serve with other queues while events wait in the
+// embedded ones: they would be delivered too late, or never.
+func (g *gateway) refuseLeft(ctx context.Context) error {
+	names, err := g.embedded.List(ctx, "")
+	if err != nil {
+		return err
+	}
+	var entries, reservations int64
+	for _, name := range names {
+		q, err := g.embedded.Open(ctx, name)
+		if err != nil {
+			return err
+		}
+		st, err := q.Stats(ctx)
+		if err != nil {
+			return err
+		}
+		entries, reservations = entries+st.Entries, reservations+st.Reservations
+	}
+	if entries+reservations == 0 {
+		return nil
+	}
+	return fmt.Errorf("option queue: %d events and %d reservations wait in the embedded queues of %s; move them first:\n"+
+		"    gateway admin queue migrate --data %[3]s --from embedded --to %s", entries, reservations, g.config.Data, redactURL(g.config.Queue))
+}
+
+func (g *gateway) lastPlace(ctx context.Context) (usedPlace, error) {
+	var p usedPlace
+	data, _, err := g.store.Records().Get(ctx, placeRecord)
+	if errors.Is(err, store.ErrNoSuchRecord) {
+		return p, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &p)
+	}
+	if err != nil {
+		return p, fmt.Errorf("record %s: %w", placeRecord, err)
+	}
+	return p, nil
+}
+
+func (g *gateway) notePlace(ctx context.Context, p usedPlace) error {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	_, version, err := g.store.Records().Get(ctx, placeRecord)
+	if err != nil && !errors.Is(err, store.ErrNoSuchRecord) {
+		return err
+	}
+	// Another gateway of the store that writes at the same time writes the same.
+	if _, err := g.store.Records().Put(ctx, placeRecord, data, version); err != nil && !errors.Is(err, store.ErrRecordConflict) {
+		return fmt.Errorf("record %s: %w", placeRecord, err)
+	}
+	return nil
+}
+
+// places opens queues for `gateway admin queue migrate`.
+type places struct{ g *gateway }
+
+// parse reads a place: a value of the option queue, or @FILE.
+func (places) parse(place string) (queueURL, error) {
+	if file, ok := strings.CutPrefix(place, "@"); ok {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return queueURL{}, err
+		}
+		place = strings.TrimSpace(string(data))
+	}
+	u, err := parseQueueURL(place)
+	if err == nil && u.kind == kindRADOS && !hasRADOS {
+		err = errors.New(noRADOS)
+	}
+	if err != nil {
+		return u, fmt.Errorf("queue %q: %w", redactURL(place), err)
+	}
+	return u, nil
+}
+
+// Open opens the queues at a place.
+func (p places) Open(ctx context.Context, place string) (queue.Driver, string, error) {
+	u, err := p.parse(place)
+	if err != nil {
+		return nil, "", err
+	}
+	if u.kind == kindEmbedded {
+		return keepOpen{p.g.embedded}, u.String(), nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	d, err := openRemote(ctx, u, &p.g.config, p.g.storeID, p.g.log)
+	if err != nil {
+		return nil, "", fmt.Errorf("queue %s: %w", u, err)
+	}
+	return d, u.withNamespace(namespaceOf(u, p.g.storeID)).String(), nil
+}
+
+// Moved notes where the queues are now.
+func (p places) Moved(ctx context.Context, to string) error {
+	u, err := p.parse(to)
+	if err != nil {
+		return err
+	}
+	return p.g.notePlace(ctx, p.g.place(u))
+}
+
+// keepOpen is a driver that is closed by somebody else.
+type keepOpen struct{ queue.Driver }
+
+// Close does nothing.
+func (keepOpen) Close() error { return nil }

@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"herald/queue"
+)
+
+// Times of a queue on a server.
+const (
+	// remoteTimeout bounds the calls that a client of the gateway waits for: a
+	// write whose event has no place to wait is refused after it.
+	remoteTimeout = 5 * time.Second
+	// openTimeout bounds one attempt to reach the server, and openPause is
+	// the pause between them.
+	openTimeout = 10 * time.Second
+	openPause   = time.Second
+	// awayEvery is the pause between log lines about a server that stays away.
+	awayEvery = 30 * time.Second
+)
+
+// awayError is the answer while the server cannot be reached. A client is told
+// to try again later.
+type awayError struct {
+	where string
+	cause error
+}
+
+func (e *awayError) Error() string { return fmt.Sprintf("queue %s is away: %v", e.where, e.cause) }
+
+func (e *awayError) Unwrap() error { return e.cause }
+
+// Is makes it one of the errors that pass with time.
+func (e *awayError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// remoteQueues are queues on a server which may be away, also when the gateway
+// starts: it is opened when first used, and tried again whenever it is used
+// until it could be. Once open, the driver itself reconnects. The calls that
+// requests of clients wait for are bounded in time.
+type remoteQueues struct {
+	where string // for people, without password
+	log   *slog.Logger
+	open  func(ctx context.Context) (queue.Driver, error)
+
+	ctx  context.Context // of attempts; ends with Close
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	driver  queue.Driver
+	err     error         // of the last attempt
+	tried   time.Time     // when it ended
+	running chan struct{} // closed when the attempt that runs ends; nil: none runs
+	told    time.Time     // when the log was told last
+}
+
+var _ queue.Driver = (*remoteQueues)(nil)
+
+func newRemoteQueues(where string, log *slog.Logger, open func(context.Context) (queue.Driver, error)) *remoteQueues {
+	ctx, stop := context.WithCancel(context.Background())
+	return &remoteQueues{where: where, log: log, open: open, ctx: ctx, stop: stop}
+}
+
+// get returns the driver, opening it if need be.
+func (r *remoteQueues) get(ctx context.Context) (queue.Driver, error) {
+	for {
+		r.mu.Lock()
+		if d := r.driver; d != nil {
+			r.mu.Unlock()
+			return d, nil
+		}
+		if r.running == nil && (r.err == nil || time.Since(r.tried) >= openPause) && r.ctx.Err() == nil {
+			r.running = make(chan struct{})
+			r.wg.Go(r.attempt)
+		}
+		running, err := r.running, r.err
+		r.mu.Unlock()
+		if running == nil {
+			return nil, &awayError{r.where, err}
+		}
+		select {
+		case <-running:
+		case <-ctx.Done():
+			if err == nil {
+				err = errors.New("it does not answer")
+			}
+			return nil, &awayError{r.where, err}
+		}
+	}
+}
+
+// reach makes one attempt. A server that can never be used as it is, or as it
+// is spoken to, is an error; one that is away is not.
+func (r *remoteQueues) reach(ctx context.Context) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	_, err := r.get(ctx)
+	var away *awayError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &away) && refused(away.cause):
+		return away.cause
+	case ctx.Err() != nil: // the attempt goes on
+		r.log.Warn("queue does not answer: writes that cause events are refused until it does", "queue", r.where)
+	}
+	return nil
+}
+
+// attempt opens the driver once.
+func (r *remoteQueues) attempt() {
+	ctx, cancel := context.WithTimeout(r.ctx, openTimeout)
+	defer cancel()
+	d, err := r.open(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	close(r.running)
+	r.running, r.tried = nil, time.Now()
+	switch {
+	case err == nil:
+		if r.err != nil {
+			r.log.Info("queue is reached again", "queue", r.where)
+		}
+		r.driver, r.err = d, nil
+	default:
+		r.err = err
+		if time.Since(r.told) >= awayEvery && r.ctx.Err() == nil {
+			r.told = time.Now()
+			r.log.Warn("queue cannot be reached: writes that cause events are refused until it can", "queue", r.where, "err", err)
+		}
+	}
+}
+
+// bounded is a context for a call that a client waits for.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, remoteTimeout)
+}
+
+// Create makes a queue.
+func (r *remoteQueues) Create(ctx context.Context, name string, capacity int64) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	d, err := r.get(ctx)
+	if err != nil {
+		return err
+	}
+	return d.Create(ctx, name, capacity)
+}
+
+// Open returns a handle.
+func (r *remoteQueues) Open(ctx context.Context, name string) (queue.Queue, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	d, err := r.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	q, err := d.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if w, ok := q.(queue.Waiter); ok {
+		return boundedWaiter{boundedQueue{q}, w}, nil
+	}
+	return boundedQueue{q}, nil
+}
+
+// Delete removes a queue.
+func (r *remoteQueues) Delete(ctx context.Context, name string) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	d, err := r.get(ctx)
+	if err != nil {
+		return err
+	}
+	return d.Delete(ctx, name)
+}
+
+// List returns names.
+func (r *remoteQueues) List(ctx context.Context, prefix string) ([]string, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	d, err := r.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return d.List(ctx, prefix)
+}
+
+// Check examines a queue, where the driver can.
+func (r *remoteQueues) Check(ctx context.Context, name string, repair bool) ([]queue.Finding, error) {
+	d, err := r.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, ok := d.(queue.Checker)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return c.Check(ctx, name, repair)
+}
+
+// Close closes the driver, if it was opened.
+func (r *remoteQueues) Close() error {
+	r.stop()
+	r.wg.Wait()
+	r.mu.Lock()
+	d := r.driver
+	r.driver, r.err = nil, errors.New("closed")
+	r.mu.Unlock()
+	if d == nil {
+		return nil
+	}
+	return d.Close()
+}
+
+// Locker shares work out.
+func (r *remoteQueues) Locker() queue.Locker { return remoteLocker{r} }
+
+// remoteLocker is the driver's locker.
+type remoteLocker struct{ r *remoteQueues }
+
+// Acquire takes a lock.
+func (l remoteLocker) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (queue.Lease, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	d, err := l.r.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return d.Locker().Acquire(ctx, name, owner, ttl)
+}
+
+// Join enters a group.
+func (l remoteLocker) Join(ctx context.Context, group, owner string, ttl time.Duration) ([]string, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	d, err := l.r.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return d.Locker().Join(ctx, group, owner, ttl)
+}
+
+// Leave takes owner out of a group.
+func (l remoteLocker) Leave(ctx context.Context, group, owner string) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	d, err := l.r.get(ctx)
+	if err != nil {
+		return err
+	}
+	return d.Locker().Leave(ctx, group, owner)
+}
+
+// boundedQueue bounds what a client of the gateway waits for. What comes after
+// the change itself (Commit, Abort) has its caller's time.
+type boundedQueue struct{ queue.Queue }
+
+// Reserve holds room.
+func (q boundedQueue) Reserve(ctx context.Context, intent []byte, size int64, entries int) (queue.ID, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	return q.Queue.Reserve(ctx, intent, size, entries)
+}
+
+// Stats returns the queue's figures.
+func (q boundedQueue) Stats(ctx context.Context) (queue.Stats, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	return q.Queue.Stats(ctx)
+}
+
+// boundedWaiter is one that can wait.
+type boundedWaiter struct {
+	boundedQueue
+	queue.Waiter
+}

@@ -234,7 +234,7 @@ func (q *Queue) checkpoint(stamp journal.LSN) (journal.LSN, error) {
 	q.mu.Lock()
 	q.log.unloadIdle()
 	lsn := q.lsn
-	if q.snap.exists && lsn == q.snap.lsn {
+	if q.snap.exists && lsn == q.snap.lsn && !q.repaired {
 		q.mu.Unlock()
 		return lsn, nil
 	}
@@ -244,6 +244,7 @@ func (q *Queue) checkpoint(stamp journal.LSN) (journal.LSN, error) {
 		body = q.encode()
 		sl := &q.log.slots
 		sl.leaving, sl.dying = append(sl.leaving, sl.dying...), nil
+		q.repaired = false
 	}
 	if q.closed || q.deleted {
 		q.log.closeFiles()

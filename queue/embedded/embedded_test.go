@@ -29,6 +29,8 @@ type harness struct {
 	j    *journal.Journal
 	d    *Driver
 	stop func() error
+
+	drifts int // see Drift
 }
 
 func newHarness(t testing.TB, jopt journal.Options, opts Options) *harness {

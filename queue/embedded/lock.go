@@ -16,12 +16,23 @@ import (
 type locker struct {
 	d *Driver
 
-	mu   sync.Mutex // guards what follows
-	held map[string]*lease
-	last map[string]uint64 // newest fence of each lock
-
-	groups map[string]map[string]time.Time // group -> owner -> end of membership
+	mu      sync.Mutex // guards what follows
+	held    map[string]*lease
+	waiting map[string]*waiting             // who is in Acquire, by lock
+	groups  map[string]map[string]time.Time // group -> owner -> end of membership
+	sweepAt int                             // how many held locks and groups call for a sweep
 }
+
+// waiting are those who have, or will have, a fence for a lock and do not hold
+// it. As long as there are any, an older fence than the newest holder's may be
+// among them.
+type waiting struct {
+	n    int
+	last uint64 // newest fence given out meanwhile
+}
+
+// sweepMin is how many locks and groups are not worth a sweep.
+const sweepMin = 1024
 
 // lease is the state of a lock and the handle of its holder.
 type lease struct {
@@ -39,19 +50,23 @@ var (
 )
 
 func newLocker(d *Driver) *locker {
-	return &locker{d: d, held: make(map[string]*lease), last: make(map[string]uint64), groups: make(map[string]map[string]time.Time)}
+	return &locker{
+		d: d, held: make(map[string]*lease), waiting: make(map[string]*waiting),
+		groups: make(map[string]map[string]time.Time), sweepAt: sweepMin,
+	}
 }
 
 // Join enters owner into a group.
 func (l *locker) Join(_ context.Context, group, owner string, ttl time.Duration) ([]string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	now := l.d.opts.Now()
 	g := l.groups[group]
 	if g == nil {
+		l.sweep(now)
 		g = make(map[string]time.Time)
 		l.groups[group] = g
 	}
-	now := l.d.opts.Now()
 	g[owner] = now.Add(ttl)
 	maps.DeleteFunc(g, func(_ string, end time.Time) bool { return !now.Before(end) })
 	return slices.Sorted(maps.Keys(g)), nil
@@ -69,6 +84,8 @@ func (l *locker) Leave(_ context.Context, group, owner string) error {
 
 // Acquire takes a lock. A new fence is durable when it returns.
 func (l *locker) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (queue.Lease, error) {
+	l.enter(name)
+	defer l.leave(name)
 	for fence := uint64(0); ; {
 		if h, err := l.take(name, owner, ttl, fence); h != nil || err != nil {
 			return h, err
@@ -78,6 +95,39 @@ func (l *locker) Acquire(ctx context.Context, name, owner string, ttl time.Durat
 			return nil, err
 		}
 	}
+}
+
+func (l *locker) enter(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := l.waiting[name]
+	if w == nil {
+		w = &waiting{}
+		l.waiting[name] = w
+	}
+	w.n++
+}
+
+func (l *locker) leave(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := l.waiting[name]
+	if w.n--; w.n == 0 {
+		delete(l.waiting, name)
+	}
+}
+
+// sweep forgets what has ended, when there may be much of it. l.mu is held.
+func (l *locker) sweep(now time.Time) {
+	if len(l.held)+len(l.groups) < l.sweepAt {
+		return
+	}
+	maps.DeleteFunc(l.held, func(_ string, h *lease) bool { return !now.Before(h.expires) })
+	maps.DeleteFunc(l.groups, func(_ string, g map[string]time.Time) bool {
+		maps.DeleteFunc(g, func(_ string, end time.Time) bool { return !now.Before(end) })
+		return len(g) == 0
+	})
+	l.sweepAt = max(2*(len(l.held)+len(l.groups)), sweepMin)
 }
 
 // take answers ErrLocked, or the lease that the owner holds or gets now with
@@ -94,11 +144,13 @@ func (l *locker) take(name, owner string, ttl time.Duration, fence uint64) (queu
 		h.ttl, h.expires = ttl, now.Add(ttl)
 		return h, nil
 	}
-	if fence <= l.last[name] {
+	w := l.waiting[name]
+	if fence <= w.last {
 		return nil, nil
 	}
+	l.sweep(now)
 	h := &lease{l: l, name: name, owner: owner, fence: fence, ttl: ttl, expires: now.Add(ttl)}
-	l.held[name], l.last[name] = h, fence
+	l.held[name], w.last = h, fence
 	return h, nil
 }
 

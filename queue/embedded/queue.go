@@ -36,6 +36,7 @@ type Queue struct {
 	log          entryLog
 	wake         chan struct{} // closed at the next commit; nil when nobody waits
 	snap         snapshotFile
+	repaired     bool // by Check; no record tells of it
 	scratch      []byte
 	parts        [][]byte
 }

@@ -61,7 +61,7 @@ func testCheckClean(t *testing.T, s *suite) {
 // nothing is lost by it.
 func testCheckLoad(t *testing.T, s *suite) {
 	c, rounds := s.checker(), 0
-	s.disturbed(5*time.Millisecond, func() {
+	s.disturbed(time.Millisecond, func() {
 		rounds++
 		found, err := c.Check(s.ctx, "q", rounds%2 == 1)
 		if err != nil || len(found) != 0 {
@@ -94,7 +94,7 @@ func testCheckDrift(t *testing.T, s *suite) {
 		s.wantFinding(kind, true)
 		s.wantClean("the repaired queue", "q")
 		q = s.open("q")
-		s.wantUse(q, 100, 1700, 20, 2200)
+		s.wantUse(q, 100, 1800, 20, 2200)
 	}
 	for _, r := range s.reservations(q, s.later()) {
 		s.commit(q, r.ID, "x")

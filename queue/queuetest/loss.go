@@ -2,7 +2,9 @@ package queuetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -168,6 +170,63 @@ func testLostForGood(t *testing.T, s *suite) {
 		t.Errorf("Commit again = %v", err)
 	}
 	s.wantUse(q, 1, 11, 0, 0)
+}
+
+// testImpatient has callers that do not wait: a call that was given up has
+// taken effect or not, wholly, and no answer is taken for another's.
+func testImpatient(t *testing.T, s *suite) {
+	q := s.create("q", 10<<20)
+	var (
+		mu        sync.Mutex // guards what follows
+		committed = make(map[string]bool)
+		tried     = make(map[string]bool)
+	)
+	each(8, func(w int) {
+		for i := range max(s.scale(4000)/8, 20) {
+			data := fmt.Sprintf("%d %d", w, i)
+			id, err := impatient(s, func(ctx context.Context) (queue.ID, error) { return q.Reserve(ctx, []byte(data), 100, 1) })
+			if err != nil {
+				continue
+			}
+			_, err = impatient(s, func(ctx context.Context) (queue.ID, error) {
+				return 0, q.Commit(ctx, id, bytesOf([]string{data}))
+			})
+			if errors.Is(err, queue.ErrNoSuchReservation) {
+				t.Errorf("Commit(%d) = %v, which was just reserved", id, err)
+			}
+			mu.Lock()
+			committed[data], tried[data] = err == nil, true
+			mu.Unlock()
+		}
+	})
+	s.h.Advance(tick) // what was given up may still be under way
+	there := make(map[string]bool)
+	for _, data := range dataOf(s.all(q)) {
+		if there[data] || !tried[data] {
+			t.Errorf("entry %q came before %v, was committed %v", data, there[data], tried[data])
+		}
+		there[data] = true
+	}
+	for _, r := range s.reservations(q, s.later()) {
+		if there[string(r.Intent)] || committed[string(r.Intent)] {
+			t.Errorf("reservation %d of %q is there, and its entry, too", r.ID, r.Intent)
+		}
+		s.wantErr("Abort", q.Abort(s.ctx, r.ID), nil)
+	}
+	for data, ok := range committed {
+		if ok && !there[data] {
+			t.Errorf("entry %q is missing", data)
+		}
+	}
+	s.wantUse(q, int64(len(there)), s.stats(q).Bytes, 0, 0)
+}
+
+// impatient makes a call with little time.
+func impatient(s *suite, call func(ctx context.Context) (queue.ID, error)) (queue.ID, error) {
+	d := []time.Duration{0, 100 * time.Microsecond, 300 * time.Microsecond, time.Millisecond, 3 * time.Millisecond, patience, patience}
+	ctx, cancel := context.WithTimeout(s.ctx, d[rand.IntN(len(d))])
+	defer cancel()
+	return call(ctx)
 }
 
 // testLossUnderLoad loses answers while many work.

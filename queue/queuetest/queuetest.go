@@ -49,6 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"LostRenew", testLostRenew}, {"LostAck", testLostAck}, {"LostCreate", testLostCreate},
 		{"LostDelete", testLostDelete}, {"LostForGood", testLostForGood},
 		{"LossUnderLoad", testLossUnderLoad}, {"CutUnderLoad", testCutUnderLoad},
+		{"Impatient", testImpatient},
 
 		{"TwoDrivers", testTwoDrivers}, {"TwoDelete", testTwoDelete}, {"TwoWait", testTwoWait},
 		{"TwoLoad", testTwoLoad}, {"ClockReservations", testClockReservations}, {"ClockEntries", testClockEntries},

@@ -20,7 +20,7 @@ type Config struct {
 	ConfFile string // path; default: where Ceph looks, such as /etc/ceph/ceph.conf
 	User     string // without "client."; default: admin
 
-	// Options of Ceph's configuration, over those of the file.
+	// Options of Ceph's configuration, over those of the file and ours.
 	Options map[string]string
 
 	MaxInFlight      int           // operations submitted at once; default 1000
@@ -42,6 +42,11 @@ func (c *Config) options() map[string]string {
 		"objecter_inflight_ops":      strconv.Itoa(2*c.MaxInFlight + 100),
 		"objecter_inflight_op_bytes": strconv.FormatInt(4*c.MaxInFlightBytes+1<<30, 10),
 		"client_mount_timeout":       seconds(c.ConnectTimeout),
+		// After this many seconds of silence librados asks whether the OSD
+		// has moved, and looks this often whether it should: 10 and 5 by
+		// default, for which operations would stand still after an OSD is back.
+		"objecter_timeout":       "2",
+		"objecter_tick_interval": "1",
 	}
 	if c.OpTimeout > 0 {
 		m["rados_osd_op_timeout"] = seconds(c.OpTimeout)
@@ -100,7 +105,7 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 			err = context.Cause(ctx)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("rados: connect: %w", err)
+			return nil, fmt.Errorf("rados: connect: %w", cephError("connect", cfg.ConfFile, err))
 		}
 	case <-ctx.Done():
 		return nil, fmt.Errorf("rados: connect: %w", context.Cause(ctx))

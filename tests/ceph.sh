@@ -35,30 +35,32 @@ free_port() {
 	echo "$port"
 }
 
-# pids prints the processes of DIR: what runs with -c DIR/ceph.conf, and
-# whatever of this script is about to become such a process.
+# ours PID tells whether a process is one of DIR: it runs with
+# -c DIR/ceph.conf, or it is this script about to become such a process.
+ours() {
+	local i args
+	mapfile -d '' args 2>/dev/null <"/proc/$1/cmdline" || return 1 # it has ended
+	for ((i = 1; i < ${#args[@]}; i++)); do
+		case ${args[i - 1]} in
+		-c) [ "${args[i]}" = "$conf" ] && return ;;
+		start | up | radosgw) [ "${args[i]}" = "$dir" ] && return ;;
+		esac
+	done
+	return 1
+}
+
+# pids prints the processes of DIR.
 pids() {
-	local f i args
-	for f in /proc/[0-9]*/cmdline; do
-		mapfile -d '' args 2>/dev/null <"$f" || continue # it has ended
-		for ((i = 1; i < ${#args[@]}; i++)); do
-			case ${args[i - 1]} in
-			-c) [ "${args[i]}" = "$conf" ] || continue ;;
-			start | up | radosgw) [ "${args[i]}" = "$dir" ] || continue ;;
-			*) continue ;;
-			esac
-			f=${f#/proc/}
-			echo "${f%/cmdline}"
-			break
-		done
+	local p
+	for p in /proc/[0-9]*; do
+		if ours "${p#/proc/}"; then echo "${p#/proc/}"; fi
 	done
 }
 
 # pid_of NAME prints the process id of a daemon that runs.
 pid_of() {
 	local pid
-	pid=$(cat "$dir/$1.pid" 2>/dev/null) || return 1
-	tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF -e "$conf" && echo "$pid"
+	pid=$(cat "$dir/$1.pid" 2>/dev/null) && ours "$pid" && echo "$pid"
 }
 
 # spawn NAME COMMAND... runs a daemon with its output in DIR/NAME.out.

@@ -149,6 +149,7 @@ osd_memory_target = 1073741824
 osd_scrub_begin_hour = 3
 osd_scrub_end_hour = 3
 bluestore_block_size = $(numfmt --from=iec "${OSD_SIZE:-4G}")
+bdev_aio_poll_ms = 20
 bluestore_block_create = true
 bluestore_block_preallocate_file = false
 bluestore_block_db_create = false

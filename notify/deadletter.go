@@ -62,7 +62,9 @@ type deadLetters struct{ s *Service }
 
 // bury stores dead letters beside the queues of that name. When it returns,
 // the entries that they were can be acked. If there are too many, the oldest
-// go, and are counted.
+// go, and are counted. No fence guards it: an owner whose lease ends between
+// this and the ack leaves a dead letter of what the next one may deliver.
+// Errors: queue.ErrNoSuchQueue.
 func (d *deadLetters) bury(ctx context.Context, base string, letters ...deadLetter) error {
 	q, err := d.open(ctx, base)
 	if err != nil {
@@ -109,15 +111,15 @@ func (d *deadLetters) bury(ctx context.Context, base string, letters ...deadLett
 func baseLabel(base string) string { return strings.TrimPrefix(base, ":") }
 
 // open returns the queue of dead letters, which is made when first needed.
+// Errors: queue.ErrNoSuchQueue: the topic has no queues any more.
 func (d *deadLetters) open(ctx context.Context, base string) (queue.Queue, error) {
 	name := deadQueue(base)
 	q, err := d.s.cfg.Queues.Open(ctx, name)
 	if !errors.Is(err, queue.ErrNoSuchQueue) {
 		return q, err
 	}
-	err = d.s.cfg.Queues.Create(ctx, name, d.s.opt.DeadLetterCapacity)
-	if err != nil && !errors.Is(err, queue.ErrQueueExists) {
-		return nil, fmt.Errorf("create %s: %w", name, err)
+	if err := d.s.topics.makeDead(ctx, base, d.s.opt.DeadLetterCapacity); err != nil {
+		return nil, err
 	}
 	return d.s.cfg.Queues.Open(ctx, name)
 }

@@ -7,17 +7,15 @@ import (
 	"time"
 )
 
-// dispatcher runs a worker for each queue of each topic.
+// dispatcher runs a worker for each queue that is this gateway's to deliver.
 type dispatcher struct {
 	s       *Service
 	wg      sync.WaitGroup
 	workers map[string]*runningWorker // by queue
-	suspect map[string]bool           // queues without a topic, as of the last sweep
-	swept   time.Time
 }
 
 type runningWorker struct {
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when it returned
 }
 
@@ -30,21 +28,24 @@ func (w *runningWorker) ended() bool {
 	}
 }
 
-// sweepEvery is the pause between looks for queues that nobody needs.
-const sweepEvery = time.Minute
+// errMoved ends a worker whose queue is another gateway's from now on, or gone.
+var errMoved = errors.New("another gateway delivers it")
 
 func newDispatcher(s *Service) *dispatcher {
-	return &dispatcher{s: s, workers: make(map[string]*runningWorker), swept: time.Now()}
+	return &dispatcher{s: s, workers: make(map[string]*runningWorker)}
 }
 
 // run delivers until ctx is done and all workers have returned.
 func (d *dispatcher) run(ctx context.Context) {
 	defer d.wg.Wait()
+	defer d.s.sharing.leaveAll() // while the workers drain
 	for ctx.Err() == nil {
 		if err := d.scan(ctx); err != nil && ctx.Err() == nil {
-			d.s.log.Error("look for queues", "err", err)
+			if silent, ok := d.s.trouble.say(); ok {
+				d.s.log.Error("look for queues", "err", err, "more", silent)
+			}
 		}
-		timer := time.NewTimer(d.s.opt.ScanEvery)
+		timer := time.NewTimer(d.s.sharing.every())
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
@@ -54,20 +55,19 @@ func (d *dispatcher) run(ctx context.Context) {
 	}
 }
 
-// scan starts workers for new queues and stops those of queues that are gone.
+// scan starts workers for queues that became this gateway's and stops those of
+// queues that are gone, or another's.
 func (d *dispatcher) scan(ctx context.Context) error {
 	topics, err := d.s.topics.All(ctx)
 	if err != nil {
 		return err
 	}
+	err = d.s.sharing.update(ctx, topics)
 	wanted := make(map[string]bool)
 	arns := make(map[string]bool)
 	for _, t := range topics {
 		arns[t.ARN] = true
-		if t.Dest.Queue == "" {
-			continue
-		}
-		for i := range t.Dest.Shards {
+		for _, i := range d.s.sharing.ours(t) {
 			name := ShardName(t.Dest.Queue, i)
 			wanted[name] = true
 			d.ensure(ctx, t, name)
@@ -75,18 +75,14 @@ func (d *dispatcher) scan(ctx context.Context) error {
 	}
 	for name, w := range d.workers {
 		if !wanted[name] {
-			w.cancel()
+			w.cancel(errMoved)
 			if w.ended() {
 				delete(d.workers, name)
 			}
 		}
 	}
 	d.s.targets.keep(arns)
-	if time.Since(d.swept) >= sweepEvery {
-		d.swept = time.Now()
-		return d.sweep(ctx, topics)
-	}
-	return nil
+	return err
 }
 
 // ensure starts a queue's worker unless it runs; one that found its queue gone
@@ -95,48 +91,14 @@ func (d *dispatcher) ensure(ctx context.Context, t *Topic, name string) {
 	if w := d.workers[name]; w != nil && !w.ended() {
 		return
 	}
-	wctx, cancel := context.WithCancel(ctx)
+	wctx, cancel := context.WithCancelCause(ctx)
 	r := &runningWorker{cancel: cancel, done: make(chan struct{})}
 	d.workers[name] = r
 	w := newWorker(d.s, t, name)
 	d.wg.Go(func() {
 		defer close(r.done)
-		defer cancel()
+		defer cancel(nil)
+		defer d.s.working.set(name, false)
 		w.run(wctx)
 	})
-}
-
-// sweep deletes queues without a topic that were found so twice: a crash in
-// the middle of a topic's deletion leaves them.
-func (d *dispatcher) sweep(ctx context.Context, topics []*Topic) error {
-	names, err := d.s.cfg.Queues.List(ctx, "")
-	if err != nil {
-		return err
-	}
-	known := make(map[string]bool, len(topics))
-	for _, t := range topics {
-		if t.Dest.Queue != "" {
-			known[t.Dest.Queue] = true
-		}
-	}
-	suspect := make(map[string]bool)
-	var errs []error
-	for _, name := range names {
-		base := baseQueue(name)
-		if known[base] || known[name] {
-			continue
-		}
-		if !d.suspect[name] {
-			suspect[name] = true
-			continue
-		}
-		tenant, topic, ok := topicOfQueue(base)
-		if !ok {
-			continue // not ours
-		}
-		d.s.log.Warn("delete queue without a topic", "queue", name)
-		errs = append(errs, d.s.topics.sweepOrphan(ctx, name, tenant, topic))
-	}
-	d.suspect = suspect
-	return errors.Join(errs...)
 }

@@ -246,29 +246,61 @@ func TestDispatcher_PanicIsContained(t *testing.T) {
 	}
 }
 
-// Queues whose topic is gone are found and deleted, others are left alone.
-func TestDispatcher_Sweep(t *testing.T) {
+// What an interrupted change of a topic left is brought to its end. Queues of
+// which nothing is noted are left alone: they may be others'.
+func TestTopics_Sweep(t *testing.T) {
 	r := newRig(t, quick())
-	topic := r.topic("t", deadEndpoint(), "persistent", "true")
-	for _, n := range []string{":gone", ":gone.1", ":gone.dead", deadQueue(topic.Dest.Queue)} {
+	for _, n := range []string{":other", ":other.1", ":other.dead"} {
 		if err := r.queues.Create(r.ctx, n, 1000); err != nil {
 			t.Fatal(err)
 		}
 	}
-	d := newDispatcher(r.s)
-	for range 2 {
-		if err := d.sweep(r.ctx, []*Topic{topic}); err != nil {
+	topics := r.s.Topics()
+	for _, name := range []string{"gone", "half", "kept"} {
+		r.topic(name, deadEndpoint(), "persistent", "true")
+	}
+	if err := r.s.topics.makeDead(r.ctx, ":gone", 1000); err != nil {
+		t.Fatal(err)
+	}
+	// "gone" lost its record but not its queues, "half" has a record and not
+	// all queues, "kept" was to be deleted, but its record says that it was not.
+	for _, name := range []string{"gone", "half", "kept"} {
+		note := queueNote{Queue: ":" + name, Shards: 3, Delete: name != "half"}
+		if err := topics.begin(r.ctx, "", name, &note); err != nil {
 			t.Fatal(err)
 		}
 	}
-	names, err := r.queues.List(r.ctx, "")
-	if err != nil || !slices.Equal(names, []string{":t", ":t.1", ":t.2", ":t.dead"}) {
-		t.Errorf("queues = %v, %v", names, err)
-	}
-	if err := r.s.Topics().Delete(r.ctx, "", "t"); err != nil {
+	_, version, err := r.store.Get(r.ctx, topicRecord("", "gone"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.queues.Open(r.ctx, ":t.dead"); !errors.Is(err, queue.ErrNoSuchQueue) {
+	if err := r.store.Delete(r.ctx, topicRecord("", "gone"), version); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.queues.Delete(r.ctx, ":half.2"); err != nil {
+		t.Fatal(err)
+	}
+	seen, err := topics.sweep(r.ctx, nil)
+	if err != nil || len(seen) != 3 {
+		t.Fatalf("sweep = %v, %v", seen, err)
+	}
+	if names, err := r.queues.List(r.ctx, ":gone"); err != nil || len(names) != 4 {
+		t.Errorf("deleted what another gateway may be at: %v, %v", names, err)
+	}
+	if _, err := topics.sweep(r.ctx, seen); err != nil {
+		t.Fatal(err)
+	}
+	names, err := r.queues.List(r.ctx, "")
+	if err != nil || !slices.Equal(names, []string{":half", ":half.1", ":half.2", ":kept", ":kept.1", ":kept.2", ":other", ":other.1", ":other.dead"}) {
+		t.Errorf("queues = %v, %v", names, err)
+	}
+	if notes, err := topics.unfinished(r.ctx); err != nil || len(notes) != 0 {
+		t.Errorf("notes left: %v, %v", notes, err)
+	}
+	if err := topics.Delete(r.ctx, "", "kept"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.queues.Open(r.ctx, ":kept.1"); !errors.Is(err, queue.ErrNoSuchQueue) {
 		t.Errorf("Open = %v", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 const (
 	entryV1  = 0x01
 	intentV1 = 0x41
+	intentV2 = 0x42 // with the store's identity
 	// intentNone marks a reservation that stands for no op (dead letters,
 	// redrive): if it is found, its work was not finished, and is done anew.
 	intentNone = 0x40
@@ -170,7 +171,10 @@ func (e *entry) dump() json.RawMessage {
 // true, and to write its entries then.
 type intent struct {
 	facts
-	arn string // of the topic
+	// store is the identity of the store that can tell what became of the op;
+	// empty in version 1.
+	store string
+	arn   string // of the topic
 	// rules are those of the topic that match as far as is known.
 	rules []intentRule
 	// queues names the queues of all reservations of the op, when there is
@@ -187,8 +191,9 @@ type intentRule struct {
 
 func (in *intent) encode() []byte {
 	e := encoder{make([]byte, 0, 256)}
-	e.b = append(e.b, intentV1)
+	e.b = append(e.b, intentV2)
 	e.b = append(e.b, in.op[:]...)
+	e.str(in.store)
 	e.num(uint64(in.typ))
 	e.flag(in.versioned)
 	for _, s := range [...]string{in.bucket, in.tenant, in.owner, in.id, in.key, in.versionID, in.principal, in.requestID, in.hostID, in.arn} {
@@ -243,11 +248,14 @@ func decodeIntent(b []byte) (*intent, error) {
 		return &intent{}, nil
 	}
 	var in intent
-	if len(b) < 1+len(in.op) || b[0] != intentV1 {
+	if len(b) < 1+len(in.op) || b[0] != intentV1 && b[0] != intentV2 {
 		return nil, fmt.Errorf("%w: intent", errUndecodable)
 	}
 	in.op = store.OpID(b[1:])
 	d := decoder{b: b[1+len(in.op):]}
+	if b[0] == intentV2 {
+		in.store = d.str()
+	}
 	in.typ = EventType(d.num())
 	in.versioned = d.num() != 0
 	for _, p := range [...]*string{&in.bucket, &in.tenant, &in.owner, &in.facts.id, &in.key, &in.versionID, &in.principal, &in.requestID, &in.hostID, &in.arn} {

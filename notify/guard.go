@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"context"
 	"hash/maphash"
 	"sync"
 )
@@ -17,14 +18,15 @@ type guardStripe struct {
 }
 
 type guardEntry struct {
-	mu    sync.Mutex
-	users int // guarded by the stripe's mu
+	token chan struct{} // holds one while the name is locked
+	users int           // guarded by the stripe's mu
 }
 
 func newKeyGuard() *keyGuard { return &keyGuard{seed: maphash.MakeSeed()} }
 
-// lock waits for the name and returns what gives it back.
-func (g *keyGuard) lock(name string) (unlock func()) {
+// lock waits for the name and returns what gives it back, which may be called
+// by another goroutine.
+func (g *keyGuard) lock(ctx context.Context, name string) (unlock func(), err error) {
 	s := &g.stripe[maphash.String(g.seed, name)%uint64(len(g.stripe))]
 	s.mu.Lock()
 	e := s.held[name]
@@ -32,18 +34,31 @@ func (g *keyGuard) lock(name string) (unlock func()) {
 		if s.held == nil {
 			s.held = make(map[string]*guardEntry)
 		}
-		e = new(guardEntry)
+		e = &guardEntry{token: make(chan struct{}, 1)}
 		s.held[name] = e
 	}
 	e.users++
 	s.mu.Unlock()
-	e.mu.Lock()
-	return func() {
-		e.mu.Unlock()
-		s.mu.Lock()
-		if e.users--; e.users == 0 {
-			delete(s.held, name)
+	select {
+	case e.token <- struct{}{}:
+	default:
+		select {
+		case e.token <- struct{}{}:
+		case <-ctx.Done():
+			s.leave(name, e)
+			return nil, ctx.Err()
 		}
-		s.mu.Unlock()
+	}
+	return func() {
+		<-e.token
+		s.leave(name, e)
+	}, nil
+}
+
+func (s *guardStripe) leave(name string, e *guardEntry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.users--; e.users == 0 {
+		delete(s.held, name)
 	}
 }

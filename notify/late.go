@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"herald/store"
 )
@@ -67,9 +68,17 @@ func (l *lateOps) keys() []string {
 	return slices.Collect(maps.Keys(l.by))
 }
 
+// catchUpTimeout bounds the time that a change waits for late ones.
+const catchUpTimeout = 10 * time.Second
+
 // catchUp ends the late ops of a key, in their order. The key's guard is held.
 // Errors: ErrFull when one has to wait on.
 func (s *Service) catchUp(ctx context.Context, key string) error {
+	if s.late.first(key) == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
+	defer cancel()
 	for op := s.late.first(key); op != nil; op = s.late.first(key) {
 		if err := s.settle(ctx, op); err != nil {
 			return fmt.Errorf("%w: events of an earlier change wait: %w", ErrFull, err)
@@ -84,9 +93,11 @@ func (s *Service) catchUpAll(ctx context.Context) error {
 	var first error
 	waiting := 0
 	for _, key := range s.late.keys() {
-		unlock := s.guard.lock(key)
-		err := s.catchUp(ctx, key)
-		unlock()
+		unlock, err := s.lockKey(ctx, key)
+		if err == nil {
+			err = s.catchUp(ctx, key)
+			unlock()
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -32,6 +32,7 @@ type held struct {
 
 	renewed time.Time
 	lost    bool // somebody else ended it
+	tried   bool // to commit it
 }
 
 func (l *liveSet) add(h *held) {
@@ -99,13 +100,14 @@ func (l *liveSet) renew(ctx context.Context, h *held) error {
 func (s *Service) renewLoop(ctx context.Context) {
 	age := s.opt.StaleAge / 3
 	for sleep(ctx, age/4) == nil {
-		for _, h := range s.live.due(age) {
+		due := s.live.due(age)
+		parallel(len(due), s.atOnce(), func(i int) {
 			if ctx.Err() != nil {
 				return
 			}
-			if err := s.live.renew(ctx, h); err != nil {
-				s.log.Warn("renew reservation", "queue", h.name, "err", err)
+			if err := s.live.renew(ctx, due[i]); err != nil {
+				s.log.Warn("renew reservation", "queue", due[i].name, "err", err)
 			}
-		}
+		})
 	}
 }

@@ -24,6 +24,9 @@ type metrics struct {
 	resolved     *prometheus.CounterVec // decision
 	deferred     prometheus.Counter
 	workerPanics prometheus.Counter
+	leasesLost   prometheus.Counter
+	badTopics    prometheus.Counter
+	foreign      prometheus.Gauge
 }
 
 func newMetrics() *metrics {
@@ -56,13 +59,16 @@ func newMetrics() *metrics {
 		resolved:     vec("herald_notify_resolved_total", "Reservations that the resolver ended, by decision.", "decision"),
 		deferred:     counter("herald_notify_deferred_total", "Commits of entries that were left to the resolver."),
 		workerPanics: counter("herald_notify_worker_panics_total", "Panics of queue workers that were recovered."),
+		leasesLost:   counter("herald_notify_leases_lost_total", "Leases of queues that ended while they were used: what was sent then may be sent again by another gateway."),
+		badTopics:    counter("herald_notify_bad_topics_total", "Records of topics that cannot be read; they are skipped."),
+		foreign:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "herald_notify_foreign_reservations", Help: "Reservations of other stores, which the last pass of the resolver left alone."}),
 	}
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.triggered, m.lost, m.pushOK, m.pushFailed, m.pending, m.pushes, m.pushSeconds, m.delivery,
-		m.retries, m.dead, m.deadDropped, m.full, m.skipped, m.resolved, m.deferred, m.workerPanics,
+		m.retries, m.dead, m.deadDropped, m.full, m.skipped, m.resolved, m.deferred, m.workerPanics, m.leasesLost, m.badTopics, m.foreign,
 	}
 }
 
@@ -99,6 +105,8 @@ var (
 	descOldest       = prometheus.NewDesc("herald_topic_oldest_age_seconds", "Age of the oldest event that waits; 0 when none does.", []string{"topic"}, nil)
 	descDead         = prometheus.NewDesc("herald_topic_dead_letters", "Dead letters that are kept.", []string{"topic"}, nil)
 	descQueueLen     = prometheus.NewDesc("persistent_topic_len", "Events that wait in a queue.", []string{"queue"}, nil)
+	descShards       = prometheus.NewDesc("herald_notification_shards_owned", "Queues of topics that this gateway delivers.", nil, nil)
+	descBackground   = prometheus.NewDesc("herald_notify_commits_behind_requests", "Changes that were answered and whose events are on their way to a queue on a server.", nil, nil)
 	descQueueSize    = prometheus.NewDesc("persistent_topic_size", "Bytes of events that wait in a queue.", []string{"queue"}, nil)
 )
 
@@ -107,44 +115,63 @@ type topicCollector struct{ s *Service }
 
 // Describe implements prometheus.Collector.
 func (c *topicCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range [...]*prometheus.Desc{descEntries, descBytes, descReservations, descOldest, descDead, descQueueLen, descQueueSize} {
+	for _, d := range [...]*prometheus.Desc{descEntries, descBytes, descReservations, descOldest, descDead, descQueueLen, descQueueSize, descShards, descBackground} {
 		ch <- d
 	}
 }
 
-// Collect implements prometheus.Collector. What cannot be read is left out.
+// Collect implements prometheus.Collector. What cannot be read is left out. Of
+// queues on a server those are read that this gateway delivers: the sum over
+// the gateways is that of all.
 func (c *topicCollector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
+	ch <- prometheus.MustNewConstMetric(descShards, prometheus.GaugeValue, float64(c.s.working.len()))
+	ch <- prometheus.MustNewConstMetric(descBackground, prometheus.GaugeValue, float64(c.s.background.len()))
 	topics, err := c.s.topics.All(ctx)
 	if err != nil {
 		return
 	}
+	parallel(len(topics), c.s.atOnce(), func(i int) { c.topic(ctx, ch, topics[i]) })
+}
+
+// topic reads one topic's figures.
+func (c *topicCollector) topic(ctx context.Context, ch chan<- prometheus.Metric, t *Topic) {
 	gauge := func(d *prometheus.Desc, v float64, label string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, label)
 	}
-	for _, t := range topics {
-		if t.Dest.Queue == "" {
+	if t.Dest.Queue == "" {
+		return
+	}
+	ours := func(i int) bool { return !c.s.remote || c.s.working.has(ShardName(t.Dest.Queue, i)) }
+	var sum TopicStats
+	any := false
+	for i := range t.Dest.Shards {
+		if !ours(i) {
 			continue
 		}
-		var sum TopicStats
-		for i := range t.Dest.Shards {
-			name := ShardName(t.Dest.Queue, i)
-			st, err := c.s.queueStats(ctx, name)
-			if err != nil {
-				continue
-			}
-			gauge(descQueueLen, float64(st.Entries), name)
-			gauge(descQueueSize, float64(st.Bytes), name)
-			sum.add(st)
+		any = true
+		name := ShardName(t.Dest.Queue, i)
+		st, err := c.s.queueStats(ctx, name)
+		if err != nil {
+			continue
 		}
-		label := topicLabel(t)
-		gauge(descEntries, float64(sum.Entries), label)
-		gauge(descBytes, float64(sum.Size), label)
-		gauge(descReservations, float64(sum.Reservations), label)
-		gauge(descOldest, sum.age().Seconds(), label)
-		if st, err := c.s.queueStats(ctx, deadQueue(t.Dest.Queue)); err == nil {
-			gauge(descDead, float64(st.Entries), label)
-		}
+		gauge(descQueueLen, float64(st.Entries), name)
+		gauge(descQueueSize, float64(st.Bytes), name)
+		sum.add(st)
+	}
+	if !any {
+		return
+	}
+	label := topicLabel(t)
+	gauge(descEntries, float64(sum.Entries), label)
+	gauge(descBytes, float64(sum.Size), label)
+	gauge(descReservations, float64(sum.Reservations), label)
+	gauge(descOldest, sum.age().Seconds(), label)
+	if !ours(0) {
+		return
+	}
+	if st, err := c.s.queueStats(ctx, deadQueue(t.Dest.Queue)); err == nil {
+		gauge(descDead, float64(st.Entries), label)
 	}
 }

@@ -1,11 +1,12 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"herald/queue"
 	"herald/store"
@@ -101,7 +102,7 @@ func (p *Pending) reserve(ctx context.Context, groups []group) error {
 		if err != nil {
 			return err
 		}
-		in := intent{arn: topic.ARN, rules: g.rules}
+		in := intent{store: p.s.cfg.StoreID, arn: topic.ARN, rules: g.rules}
 		switch {
 		case topic.Queued() && topic.Dest.Queue != "":
 			shard := shardOf(p.facts.orderKey(), topic.Dest.Shards)
@@ -129,20 +130,13 @@ func (p *Pending) hold(ctx context.Context, queued []*held) error {
 		}
 	}
 	for _, h := range queued {
-		h.in.facts = p.facts
-		h.in.queues = names
+		h.in.facts, h.in.queues = p.facts, names
 		h.code = h.in.encode()
-		err := p.s.reserveOne(ctx, h, h.in.estimate(p.s.region, h.topic, p.attrs, p.attrs != nil))
-		if errors.Is(err, ErrNoSuchTopic) {
-			p.s.metrics.skipped.WithLabelValues("topic_deleted").Inc()
-			continue
-		}
-		if err != nil {
-			p.abortAll()
-			return err
-		}
-		p.s.live.add(h)
-		p.held = append(p.held, h)
+	}
+	err := p.reserveAll(ctx, queued)
+	if err != nil {
+		p.abortAll()
+		return err
 	}
 	if len(p.held) == 0 {
 		p.facts.op = store.OpID{} // nobody will ask
@@ -151,24 +145,62 @@ func (p *Pending) hold(ctx context.Context, queued []*held) error {
 	return nil
 }
 
+// reserveAll makes the reservations: one after the other, or all at once where
+// each takes a round trip. After an error some may stand.
+func (p *Pending) reserveAll(ctx context.Context, queued []*held) error {
+	errs := make([]error, len(queued))
+	var failed atomic.Bool
+	parallel(len(queued), p.s.atOnce(), func(i int) {
+		if failed.Load() {
+			return
+		}
+		h := queued[i]
+		errs[i] = p.s.reserveOne(ctx, h, h.in.estimate(p.s.region, h.topic, p.attrs, p.attrs != nil))
+		switch {
+		case errs[i] == nil:
+			p.s.live.add(h)
+		case !errors.Is(errs[i], ErrNoSuchTopic):
+			failed.Store(true)
+		}
+	})
+	var first error
+	for i, h := range queued {
+		switch {
+		case errs[i] == nil && h.queue != nil:
+			p.held = append(p.held, h)
+		case errors.Is(errs[i], ErrNoSuchTopic):
+			p.s.metrics.skipped.WithLabelValues("topic_deleted").Inc()
+		default:
+			first = cmp.Or(first, errs[i])
+		}
+	}
+	return first
+}
+
+// maxRepairs is how often the queues of a topic are made again before it is
+// given up to find them.
+const maxRepairs = 3
+
 // reserveOne makes a reservation. Errors: ErrFull, ErrNoSuchTopic.
 func (s *Service) reserveOne(ctx context.Context, h *held, size int64) error {
 	for try := 0; ; try++ {
-		q, err := s.cfg.Queues.Open(ctx, h.name)
+		q, err := s.openQueue(ctx, h.name)
 		if err == nil {
-			h.queue = q
 			h.id, err = q.Reserve(ctx, h.code, size, len(h.in.rules))
 		}
 		switch {
 		case err == nil:
+			h.queue = q
 			return nil
 		case errors.Is(err, queue.ErrFull):
 			s.metrics.full.WithLabelValues(topicLabel(h.topic)).Inc()
 			return ErrFull
-		case !errors.Is(err, queue.ErrNoSuchQueue):
+		case !errors.Is(err, queue.ErrNoSuchQueue) || try == maxRepairs:
 			return err
-		case try > 0:
-			return ErrNoSuchTopic
+		}
+		// A handle that was kept is the likely reason.
+		if _, kept := s.handles.LoadAndDelete(h.name); kept && try == 0 {
+			continue
 		}
 		if err := s.topics.repair(ctx, h.topic.Tenant(), h.topic.Name); err != nil {
 			return err
@@ -179,7 +211,9 @@ func (s *Service) reserveOne(ctx context.Context, h *held, size int64) error {
 // Do runs the commit without the request's cancellation and under a guard per
 // bucket and key, so that entries enter their queues in the order of the
 // changes; it then commits the entries, and pushes to synchronous topics with
-// a deadline after the guard was released. Its error is that of commit: a
+// a deadline after the guard was released. Where queues are on a server the
+// entries are committed after Do returned, still under the guard: what was
+// reserved is durable. Its error is that of commit: a
 // failed push does not fail the request. When the outcome is unknown the
 // reservations are left to the resolver, and to the next change of the key: it
 // gives ErrFull while they cannot be ended. A reservation that was lost
@@ -205,68 +239,70 @@ func (p *Pending) Do(ctx context.Context, commit CommitFunc) (store.Outcome, err
 
 // commit is the guarded part of Do.
 func (p *Pending) commit(ctx context.Context, commit CommitFunc) (store.Outcome, error) {
+	end := &ending{s: p.s}
 	if len(p.held) > 0 || p.s.hub.live() {
-		defer p.s.guard.lock(p.facts.orderKey())()
+		var err error
+		if end.unlock, err = p.s.lockKey(ctx, p.facts.orderKey()); err != nil {
+			p.abortAll()
+			return store.Outcome{}, err
+		}
 	}
-	defer p.letGo()
-	if err := p.ready(ctx); err != nil {
-		p.abortAll()
+	end.held, p.held = p.held, nil
+	defer func() { // also when commit panics
+		if end != nil {
+			end.close()
+		}
+	}()
+	if err := p.ready(ctx, end); err != nil {
+		end.abort()
 		return store.Outcome{}, err
 	}
-	left := &openOp{ref: p.facts.ref(), held: p.held} // also when commit panics
-	defer func() { p.leave(left) }()
+	end.left = &openOp{ref: p.facts.ref(), held: end.held}
 	out, err := commit(ctx, p.facts.op)
 	switch {
 	case errors.Is(err, store.ErrUnknownOutcome):
 		p.s.log.Error("outcome unknown, left to the resolver", "bucket", p.facts.bucket, "key", p.facts.key, "err", err)
 		return out, err
 	case err != nil:
-		left = nil
-		p.abortAll()
+		end.abort()
 		return out, err
 	case !out.Changed:
-		left = nil
-		p.abortAll()
+		end.abort()
 		p.forget(ctx)
 		return out, nil
 	}
 	p.s.fault("notify.committed")
-	left.outcome, left.known = out, true
-	left.held = p.enqueue(&out)
 	if p.s.hub.live() {
 		p.s.hub.publish(&p.facts, p.s.region, &out)
 	}
-	return out, nil
-}
-
-// leave notes what is left of an op when its request ends: the resolver, or the
-// next change of the key, goes on with it.
-func (p *Pending) leave(op *openOp) {
-	if op != nil && len(op.held) > 0 {
-		op.queues = op.held[0].in.queues
-		p.s.late.add(op)
+	end.left.outcome, end.left.known = out, true
+	if p.s.remote && len(end.held) > 0 && p.s.background.start(p.s, enqueueTimeout, end.run()) {
+		end = nil
+		return out, nil
 	}
+	end.enqueue(context.Background())
+	return out, nil
 }
 
 // ready is what has to be true at the point of no return: that events of
 // earlier changes of the key are in their queues, and that the reservations
 // stand. Errors: ErrFull.
-func (p *Pending) ready(ctx context.Context) error {
-	if len(p.held) == 0 {
+func (p *Pending) ready(ctx context.Context, end *ending) error {
+	if len(end.held) == 0 {
 		return nil
 	}
 	if err := p.s.catchUp(ctx, p.facts.orderKey()); err != nil {
 		return err
 	}
-	return p.ensure(ctx)
+	return p.ensure(ctx, end)
 }
 
 // ensure makes sure that the reservations still stand, before the point of no
 // return. If one was lost its op may have been barred: all are made anew,
 // under another op.
-func (p *Pending) ensure(ctx context.Context) error {
+func (p *Pending) ensure(ctx context.Context, end *ending) error {
 	intact := true
-	for _, h := range p.held {
+	for _, h := range end.held {
 		if p.s.live.fresh(h, p.s.opt.StaleAge*2/3) {
 			continue
 		}
@@ -279,100 +315,13 @@ func (p *Pending) ensure(ctx context.Context) error {
 		return nil
 	}
 	var again []*held
-	for _, h := range p.held {
+	for _, h := range end.held {
 		again = append(again, &held{in: h.in, topic: h.topic, name: h.name})
 	}
-	p.abortAll()
-	return p.hold(ctx, again)
-}
-
-// enqueue commits the entries of a change that happened. It returns the
-// reservations whose entries could not be committed now.
-func (p *Pending) enqueue(out *store.Outcome) (left []*held) {
-	if len(p.held) == 0 {
-		return nil
-	}
-	// Whatever time the commit took, this has its own.
-	ctx, cancel := context.WithTimeout(context.Background(), enqueueTimeout)
-	defer cancel()
-	for _, h := range p.held {
-		if err := p.s.deliverTo(ctx, h, out); err != nil {
-			left = append(left, h)
-			p.s.metrics.deferred.Inc()
-			p.s.log.Error("commit entries, left to the resolver", "queue", h.name, "err", err)
-		}
-	}
-	p.s.fault("notify.queued")
-	if len(left) == 0 {
-		p.forget(ctx)
-	}
-	return left
-}
-
-// commitPauses are those between attempts to commit entries while the guard is
-// held: order is worth a short wait. It is never written.
-var commitPauses = [...]time.Duration{10 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond}
-
-// deliverTo ends a reservation whose change happened. Nil means that nothing
-// is left to be done.
-func (s *Service) deliverTo(ctx context.Context, h *held, out *store.Outcome) error {
-	for try := 0; ; try++ {
-		err := s.commitEntries(ctx, h, out)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, queue.ErrNoSuchQueue), errors.Is(err, ErrNoSuchTopic):
-			s.metrics.skipped.WithLabelValues("topic_deleted").Inc() // RGW: with all that waits in it
-			return nil
-		case errors.Is(err, queue.ErrNoSuchReservation):
-			// Ended already: by an earlier try whose answer was lost, or by
-			// another gateway's resolver.
-			s.metrics.skipped.WithLabelValues("resolved_elsewhere").Inc()
-			return nil
-		case errors.Is(err, ErrFull), try == len(commitPauses):
-			return err
-		}
-		if sleep(ctx, commitPauses[try]) != nil {
-			return err
-		}
-	}
-}
-
-// commitEntries writes the entries that the outcome gives. Errors: ErrFull
-// when they are larger than reserved and there is no more room.
-func (s *Service) commitEntries(ctx context.Context, h *held, out *store.Outcome) error {
-	tenant, name, err := ParseTopicARN(h.in.arn)
-	if err != nil {
-		return err
-	}
-	topic, err := s.topics.Get(ctx, tenant, name) // as it is now
-	if err != nil {
-		return err
-	}
-	entries := s.format(h.in.entries(s.region, topic, out)...)
-	if len(entries) == 0 {
-		return h.queue.Abort(ctx, h.id)
-	}
-	err = h.queue.Commit(ctx, h.id, entries)
-	if !errors.Is(err, queue.ErrTooLarge) {
-		return err
-	}
-	var size int64
-	for _, e := range entries {
-		size += int64(len(e))
-	}
-	// The new reservation before the old one goes: never neither.
-	id, err := h.queue.Reserve(ctx, h.code, size, len(entries))
-	if errors.Is(err, queue.ErrFull) {
-		return ErrFull
-	}
-	if err != nil {
-		return err
-	}
-	if err := h.queue.Commit(ctx, id, entries); err != nil {
-		return err
-	}
-	return h.queue.Abort(ctx, h.id)
+	end.abort()
+	err := p.hold(ctx, again)
+	end.held, p.held = p.held, nil
+	return err
 }
 
 // pushSync pushes to all synchronous topics at once, and waits for them.
@@ -427,33 +376,8 @@ func (p *Pending) Abort() {
 	p.abortAll()
 }
 
-// Ending what was begun has its own time: the client may be gone.
-const (
-	abortTimeout   = 10 * time.Second
-	enqueueTimeout = 30 * time.Second
-)
-
-// abortAll ends all reservations of an op that did not happen. One that cannot
-// be ended is left to the resolver.
+// abortAll ends all reservations of an op that did not happen.
 func (p *Pending) abortAll() {
-	if len(p.held) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), abortTimeout)
-	defer cancel()
-	for _, h := range p.held {
-		err := h.queue.Abort(ctx, h.id)
-		if err != nil && !errors.Is(err, queue.ErrNoSuchQueue) {
-			p.s.log.Warn("abort reservation", "queue", h.name, "err", err)
-		}
-	}
-	p.letGo()
-}
-
-// letGo ends the renewal of the reservations.
-func (p *Pending) letGo() {
-	for _, h := range p.held {
-		p.s.live.remove(h)
-	}
+	p.s.abort(p.held)
 	p.held = nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,16 +17,15 @@ import (
 // decisions of the resolver, as metrics count them. It is never written.
 var decisions = [...]string{"committed", "aborted", "unchanged", "undecodable"}
 
-type recoveredFlag = atomic.Bool
-
 // maxResolve bounds the reservations of one queue that a pass holds in memory.
 const maxResolve = 1 << 16
 
 // forgetBatch is how many outcomes are forgotten at once.
 const forgetBatch = 4096
 
-// Recover resolves the reservations that a crash left behind: all of them if
-// this process is the only one that can have made any, else the stale ones. It
+// Recover resolves the reservations of our store that a crash left behind: all
+// of them if no other process that lives can have made any, else the stale
+// ones. It
 // does so once; Run and the first Reserve call it, so that no new event gets
 // ahead of an old one. Events for which a queue has no room do not hold it up,
 // as delivery begins after it: later changes of their keys wait for them.
@@ -39,12 +39,12 @@ func (s *Service) Recover(ctx context.Context) error {
 		return nil
 	}
 	before := time.Now().Add(-s.opt.StaleAge)
-	if s.exclusive {
+	if s.alone {
 		before = time.Now().Add(24 * time.Hour) // whatever a clock did
 	}
 	for n := 1; n > 0; { // a pass is bounded
 		var err error
-		if n, err = s.resolve(ctx, before); err != nil {
+		if n, err = s.resolve(ctx, before, false); err != nil {
 			return fmt.Errorf("resolve reservations: %w", err)
 		}
 	}
@@ -59,7 +59,7 @@ func (s *Service) Recover(ctx context.Context) error {
 func (s *Service) resolveLoop(ctx context.Context) {
 	for sleep(ctx, s.opt.ResolveEvery) == nil {
 		late := s.catchUpAll(ctx)
-		_, err := s.resolve(ctx, time.Now().Add(-s.opt.StaleAge))
+		_, err := s.resolve(ctx, time.Now().Add(-s.opt.StaleAge), true)
 		if err = errors.Join(late, err); err != nil && ctx.Err() == nil {
 			s.log.Error("resolve reservations", "err", err)
 		}
@@ -80,8 +80,8 @@ func (op *openOp) orderKey() string { return op.held[0].in.orderKey() }
 // resolve ends the reservations made or renewed before that time. Ops that
 // came true have their entries committed in the order of the changes. It
 // returns how many ops it found.
-func (s *Service) resolve(ctx context.Context, before time.Time) (int, error) {
-	ops, err := s.openOps(ctx, before)
+func (s *Service) resolve(ctx context.Context, before time.Time, gently bool) (int, error) {
+	ops, err := s.openOps(ctx, before, gently)
 	if err != nil {
 		return 0, err
 	}
@@ -120,8 +120,12 @@ func (s *Service) resolve(ctx context.Context, before time.Time) (int, error) {
 // a queue has no room the op becomes a late one.
 func (s *Service) redoInOrder(ctx context.Context, op *openOp) error {
 	key := op.orderKey()
-	defer s.guard.lock(key)()
-	err := s.catchUp(ctx, key)
+	unlock, err := s.lockKey(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	err = s.catchUp(ctx, key)
 	if err == nil {
 		err = s.redo(ctx, op)
 	}
@@ -133,70 +137,143 @@ func (s *Service) redoInOrder(ctx context.Context, op *openOp) error {
 	return nil
 }
 
-// openOps gathers reservations by op, in order of time.
-func (s *Service) openOps(ctx context.Context, before time.Time) ([]*openOp, error) {
-	names, err := s.cfg.Queues.List(ctx, "")
+// openOps gathers reservations of our store by op.
+func (s *Service) openOps(ctx context.Context, before time.Time, gently bool) ([]*openOp, error) {
+	names, _, err := s.ownQueues(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list queues: %w", err)
+		return nil, err
 	}
+	found := make([][]*held, len(names))
+	var foreign atomic.Int64
+	err = s.eachQueue(ctx, names, gently, func(i int) (err error) {
+		var n int
+		found[i], n, err = s.orphans(ctx, names[i], before)
+		foreign.Add(int64(n))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.metrics.foreign.Set(float64(foreign.Load()))
 	var ops []*openOp
 	byID := make(map[store.OpID]*openOp)
-	for _, name := range names {
-		list, err := s.orphans(ctx, name, before)
-		if err != nil {
-			return nil, err
+	for _, h := range slices.Concat(found...) {
+		op := byID[h.in.op]
+		if op == nil {
+			op = &openOp{ref: h.in.ref(), queues: h.in.queues}
+			byID[h.in.op] = op
+			ops = append(ops, op)
 		}
-		for _, h := range list {
-			op := byID[h.in.op]
-			if op == nil {
-				op = &openOp{ref: h.in.ref(), queues: h.in.queues}
-				byID[h.in.op] = op
-				ops = append(ops, op)
-			}
-			op.held = append(op.held, h)
-		}
+		op.held = append(op.held, h)
 	}
 	return ops, nil
 }
 
-// orphans returns a queue's reservations that stand for an op and that nobody
-// in this process holds. The others are ended here: those of unfinished moves
-// (dead letters, redrive), and those that cannot be read.
-func (s *Service) orphans(ctx context.Context, name string, before time.Time) ([]*held, error) {
+// ownQueues returns the queues that may hold reservations of our store: those
+// of its topics. Others on the same server are not looked at. complete is false
+// when a topic cannot be read.
+func (s *Service) ownQueues(ctx context.Context) (names []string, complete bool, err error) {
+	names, err = s.cfg.Queues.List(ctx, "")
+	if err != nil {
+		return nil, false, fmt.Errorf("list queues: %w", err)
+	}
+	if !s.remote {
+		return names, true, nil
+	}
+	topics, complete, err := s.topics.all(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	ours := make(map[string]bool, len(topics))
+	for _, t := range topics {
+		ours[t.Dest.Queue] = true
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return !ours[baseQueue(name)] }), complete, nil
+}
+
+// eachQueue calls f for each of the names: many at once, or gently, at a rate
+// that a server does not feel. It returns the first error.
+func (s *Service) eachQueue(ctx context.Context, names []string, gently bool, f func(i int) error) error {
+	errs := make([]error, len(names))
+	limit := s.atOnce()
+	if gently {
+		limit = 1
+	}
+	parallel(len(names), limit, func(i int) {
+		if errs[i] = ctx.Err(); errs[i] == nil {
+			errs[i] = f(i)
+		}
+		if gently && s.remote {
+			_ = sleep(ctx, queueSpacing) // its end is seen by the next
+		}
+	})
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// queueSpacing is the pause between queues in a pass that is not urgent.
+const queueSpacing = 5 * time.Millisecond
+
+// undecodableAge is how long a reservation on a server is left alone that this
+// version cannot read: a newer one may have made it.
+const undecodableAge = time.Hour
+
+// orphans returns a queue's reservations that stand for an op of our store and
+// that nobody in this process holds. foreign counts those of others. Those of
+// unfinished moves (dead letters, redrive), and those that cannot be read, are
+// ended here.
+func (s *Service) orphans(ctx context.Context, name string, before time.Time) (out []*held, foreign int, err error) {
 	q, err := s.cfg.Queues.Open(ctx, name)
+	var list []queue.Reservation
+	if err == nil {
+		list, err = q.Reservations(ctx, before, maxResolve)
+	}
 	if errors.Is(err, queue.ErrNoSuchQueue) {
-		return nil, nil
+		return nil, 0, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open queue %s: %w", name, err)
+		return nil, 0, fmt.Errorf("reservations of %s: %w", name, err)
 	}
-	list, err := q.Reservations(ctx, before, maxResolve)
-	if errors.Is(err, queue.ErrNoSuchQueue) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reservations of %s: %w", name, err)
-	}
-	var out []*held
 	for _, r := range list {
 		if s.live.has(name, r.ID) {
 			continue
 		}
+		age := time.Since(r.Time)
 		in, err := decodeIntent(r.Intent)
 		switch {
+		case len(r.Intent) == 0: // of somebody who has none, as radosgw
+			foreign++
+			err = nil
+		case err != nil && s.remote && age < undecodableAge:
+			foreign++
+			err = nil
 		case err != nil:
 			err = s.buryIntent(ctx, q, name, r)
 		case in.op.IsZero():
-			err = q.Abort(ctx, r.ID)
+			if !s.remote || age >= s.opt.StaleAge { // else another gateway may be at it
+				err = q.Abort(ctx, r.ID)
+			}
+		case !s.ours(in):
+			foreign++
 		case s.late.has(in.op): // looked at after live: an op goes from there to here
 		default:
 			out = append(out, &held{in: in, name: name, queue: q, id: r.ID, code: r.Intent})
 		}
 		if err != nil {
-			return nil, fmt.Errorf("reservation of %s: %w", name, err)
+			return nil, 0, fmt.Errorf("reservation of %s: %w", name, err)
 		}
 	}
-	return out, nil
+	return out, foreign, nil
+}
+
+// ours tells whether our store knows what became of an op. Intents without a
+// store are those of a queue that was never shared.
+func (s *Service) ours(in *intent) bool {
+	return in.store == s.cfg.StoreID || in.store == "" && !s.remote
 }
 
 // buryIntent keeps an intent that cannot be read as a dead letter: whether its
@@ -204,7 +281,10 @@ func (s *Service) orphans(ctx context.Context, name string, before time.Time) ([
 func (s *Service) buryIntent(ctx context.Context, q queue.Queue, name string, r queue.Reservation) error {
 	s.log.Error("intent cannot be read, kept as a dead letter", "queue", name)
 	s.metrics.resolved.WithLabelValues("undecodable").Inc()
-	if err := s.dead.bury(ctx, baseQueue(name), deadLetter{Reason: reasonUndecodable, Queue: name, Raw: r.Intent}); err != nil {
+	err := s.dead.bury(ctx, baseQueue(name), deadLetter{Reason: reasonUndecodable, Queue: name, Raw: r.Intent})
+	if errors.Is(err, queue.ErrNoSuchQueue) { // its topic is gone
+		s.dead.lose(baseQueue(name), 1)
+	} else if err != nil {
 		return err
 	}
 	return q.Abort(ctx, r.ID)
@@ -218,7 +298,7 @@ func (s *Service) undo(ctx context.Context, op *openOp, decision string) error {
 		}
 		s.metrics.resolved.WithLabelValues(decision).Inc()
 	}
-	if decision == "aborted" && !s.exclusive {
+	if decision == "aborted" && !s.alone {
 		// The op may still run in another gateway: its bar must stay.
 		return nil
 	}
@@ -245,24 +325,31 @@ func (s *Service) forgetLeft(ctx context.Context) error {
 	if err != nil || len(refs) == 0 {
 		return err
 	}
-	names, err := s.cfg.Queues.List(ctx, "")
-	if err != nil {
-		return fmt.Errorf("list queues: %w", err)
-	}
-	open := make(map[store.OpID]bool)
-	for _, name := range names {
-		list, err := s.reservations(ctx, name)
-		if err != nil {
+	if !s.alone { // others may have topics that are seen here after a second
+		if err := sleep(ctx, 2*time.Second); err != nil {
 			return err
 		}
-		if len(list) == maxResolve {
-			return nil // perhaps not all of them
-		}
+	}
+	names, all, err := s.ownQueues(ctx)
+	if err != nil {
+		return err
+	}
+	open := make(map[store.OpID]bool)
+	var mu sync.Mutex // guards open and all
+	err = s.eachQueue(ctx, names, false, func(i int) error {
+		list, err := s.reservations(ctx, names[i])
+		mu.Lock()
+		defer mu.Unlock()
+		all = all && len(list) < maxResolve
 		for _, r := range list {
 			if in, err := decodeIntent(r.Intent); err == nil {
 				open[in.op] = true
 			}
 		}
+		return err
+	})
+	if err != nil || !all {
+		return err
 	}
 	refs = slices.DeleteFunc(refs, func(ref store.OpRef) bool { return open[ref.ID] })
 	for part := range slices.Chunk(refs, forgetBatch) {

@@ -3,10 +3,10 @@ package notify
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"herald/queue"
@@ -20,6 +20,15 @@ type Config struct {
 	Records  store.Records
 	Outcomes store.Outcomes
 	Queues   queue.Driver
+	// StoreID names the store among those whose gateways share the queues: a
+	// reservation is settled by a gateway of its store only. It must not
+	// change while there are reservations. May be empty where queues are not
+	// shared.
+	StoreID string
+	// StoreExclusive: only one process has the store open. Reservations of the
+	// store that this process did not make are then those of a dead one. It
+	// holds for queues that only one process has open as well.
+	StoreExclusive bool
 	// Region is the zonegroup's name in ARNs and records; empty: "default".
 	Region string
 	// HostID is the x-amz-id-2 of changes that bring none.
@@ -47,7 +56,8 @@ type Options struct {
 	StaleAge time.Duration
 	// ResolveEvery is the pause between passes of the resolver. Default 30 s.
 	ResolveEvery time.Duration
-	// Lease is how long a shard stays with a gateway that died. Default 30 s.
+	// Lease is how long a shard stays with a gateway that died, or cannot
+	// reach the queues; it is renewed at a third of it. Default 30 s.
 	Lease time.Duration
 	// ScanEvery is the pause between looks for new queues. Default 1 s.
 	ScanEvery time.Duration
@@ -101,26 +111,38 @@ func (o Options) withDefaults() Options {
 // Service is everything about notifications. Its methods may be called
 // concurrently.
 type Service struct {
-	cfg       Config
-	opt       Options
-	region    string
-	owner     string // of leases; another in each process
-	exclusive bool   // nobody else has the queues open
-	log       *slog.Logger
-	metrics   *metrics
-	topics    *Topics
-	rules     ruleCache
-	guard     *keyGuard
-	live      liveSet
-	late      lateOps
-	targets   targets
-	hub       hub
-	dead      deadLetters
-	kick      chan struct{} // holds a token when topics changed
-	open      func(Endpoint) (Pusher, error)
+	cfg    Config
+	opt    Options
+	region string
+	owner  string // of leases; another in each process
+	// remote: the queues are on a server. Others may use them too, and each
+	// call takes a round trip.
+	remote bool
+	// alone: reservations of our store that this process did not make are
+	// those of dead ones.
+	alone      bool
+	log        *slog.Logger
+	metrics    *metrics
+	topics     *Topics
+	rules      ruleCache
+	guard      *keyGuard
+	live       liveSet
+	late       lateOps
+	background background
+	forgetter  forgetter
+	targets    targets
+	hub        hub
+	dead       deadLetters
+	sharing    sharing
+	working    working
+	handles    sync.Map      // of queues on a server: name -> queue.Queue
+	bad        sync.Map      // records of topics that cannot be read -> version
+	trouble    occasional    // of queue workers
+	kick       chan struct{} // holds a token when topics changed
+	open       func(Endpoint) (Pusher, error)
 
 	recovery  sync.Mutex // held during the first resolution
-	recovered recoveredFlag
+	recovered atomic.Bool
 }
 
 // New returns a Service. Nothing runs before Run.
@@ -130,21 +152,24 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, opt: cfg.Options.withDefaults(), region: cmp.Or(cfg.Region, "default"),
-		owner: rand.Text(), log: cfg.Logger, metrics: newMetrics(), guard: newKeyGuard(),
+		owner: newOwner(cfg.StoreID), remote: true, log: cfg.Logger, metrics: newMetrics(), guard: newKeyGuard(),
 		kick: make(chan struct{}, 1), open: openPusher,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if e, ok := cfg.Queues.(queue.Exclusive); ok {
-		s.exclusive = e.Exclusive()
+		s.remote = !e.Exclusive()
 	}
+	s.alone = cfg.StoreExclusive || !s.remote
 	s.targets.s = s
 	s.dead.s = s
+	s.sharing.s = s
 	s.topics = &Topics{
 		records: cfg.Records, queues: cfg.Queues, owner: s.owner,
-		shards: s.opt.Shards, capacity: s.opt.QueueCapacity,
-		changed: s.wakeDispatcher, writing: make(chan struct{}, 1),
+		shards: s.opt.Shards, capacity: s.opt.QueueCapacity, atOnce: s.atOnce(),
+		changed: s.wakeDispatcher, undecodable: s.badTopic, strangers: s.sharing.strangers,
+		writing: make(chan struct{}, 1),
 	}
 	if cfg.Registerer != nil {
 		if err := s.metrics.register(cfg.Registerer, s); err != nil {
@@ -164,12 +189,17 @@ func (s *Service) Topics() *Topics { return s.topics }
 func (s *Service) Region() string { return s.region }
 
 // Run resolves what a crash left behind, and delivers, until ctx is done. When
-// it returns, nothing runs any more, and what was delivered is acked.
+// it returns, nothing runs any more, what was delivered is acked, other
+// gateways know that this one is gone, and the events of changes that were
+// answered are in their queues, or left to the next start if those cannot be
+// reached.
 func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer s.targets.closeAll()
+	defer s.background.finish(s.opt.DrainTimeout)
 	defer wg.Wait()
 	wg.Go(func() { s.renewLoop(ctx) })
+	wg.Go(func() { s.sweepLoop(ctx) })
 	if !s.recoverUntilDone(ctx) {
 		return nil // told to stop
 	}
@@ -203,4 +233,66 @@ func (s *Service) fault(point string) {
 	if s.opt.Fault != nil {
 		s.opt.Fault(point)
 	}
+}
+
+// atOnce is how many calls that are alike go to the queues at the same time.
+func (s *Service) atOnce() int {
+	if s.remote {
+		return atOnce
+	}
+	return 1
+}
+
+// badTopic counts a record that cannot be read, once.
+func (s *Service) badTopic(record string, version uint64, err error) {
+	if old, ok := s.bad.Swap(record, version); ok && old == version {
+		return
+	}
+	s.metrics.badTopics.Inc()
+	s.log.Error("topic is skipped: its record cannot be read", "record", record, "err", err)
+}
+
+// sweepEvery is the pause between looks for changes of topics that a crash
+// interrupted, sweepSoon that between the first two.
+const (
+	sweepEvery = time.Minute
+	sweepSoon  = 5 * time.Second
+)
+
+// sweepLoop ends the changes of topics that a crash interrupted, until ctx is
+// done.
+func (s *Service) sweepLoop(ctx context.Context) {
+	var seen map[string]uint64
+	for pause := sweepSoon; ; pause = sweepEvery {
+		notes, err := s.topics.sweep(ctx, seen)
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("end interrupted changes of topics", "err", err)
+		}
+		seen = notes
+		if sleep(ctx, pause) != nil {
+			return
+		}
+	}
+}
+
+// occasional lets through what many would say at once: now and then one of
+// them, with the number of those that kept silent.
+type occasional struct {
+	mu     sync.Mutex // guards all below
+	last   time.Time
+	silent int
+}
+
+// troubleEvery is the pause between log lines of many that fail alike.
+const troubleEvery = 5 * time.Second
+
+func (o *occasional) say() (silent int, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if time.Since(o.last) < troubleEvery {
+		o.silent++
+		return 0, false
+	}
+	silent, o.silent, o.last = o.silent, 0, time.Now()
+	return silent, true
 }

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,16 +18,23 @@ import (
 // Topics are the topics of all tenants, as records "topic/TENANT:NAME". Its
 // methods may be called concurrently.
 //
-// A topic's queues exist while its record names them: they are made before the
-// record is written and removed after it was changed. What a crash leaves over
-// is removed by the dispatcher's sweep. Both hold the topic's guard.
+// A topic's queues exist while its record names them: they are made and
+// deleted after the record was changed. Before it a note is written of what is
+// to be done (queueNote), so that somebody can do it if the gateway dies. All
+// changes hold the topic's guard.
 type Topics struct {
 	records  store.Records
 	queues   queue.Driver
 	owner    string // of locks
 	shards   int    // of topics that get queues
 	capacity int64
+	atOnce   int    // calls to the queues
 	changed  func() // called after every change
+	// undecodable is told of a record that cannot be read, again and again.
+	undecodable func(record string, version uint64, err error)
+	// strangers tells whether gateways with another store serve the queues of
+	// that name.
+	strangers func(ctx context.Context, queue string) (bool, error)
 
 	writing chan struct{} // holds a token while this process changes a topic
 	cache   sync.Map      // record name -> cachedTopic
@@ -95,7 +103,7 @@ func (t *Topics) load(ctx context.Context, record string) (*Topic, uint64, error
 	}
 	topic := new(Topic)
 	if err := json.Unmarshal(data, topic); err != nil {
-		return nil, 0, fmt.Errorf("decode %s: %w", record, err)
+		return nil, version, fmt.Errorf("%w: %s: %w", errUndecodable, record, err)
 	}
 	t.cache.Store(record, cachedTopic{version, topic})
 	return topic, version, nil
@@ -106,14 +114,13 @@ func (t *Topics) load(ctx context.Context, record string) (*Topic, uint64, error
 // delivered as the new one says. check may be nil. The record is durable on
 // return. Errors: check's.
 func (t *Topics) Create(ctx context.Context, topic *Topic, check TopicCheck) (*Topic, error) {
-	_, next, err := t.update(ctx, topic.Tenant(), topic.Name, check, func(cur *Topic) (*Topic, error) {
+	return t.update(ctx, topic.Tenant(), topic.Name, check, func(cur *Topic) (*Topic, error) {
 		next := *topic
 		if cur != nil {
 			next.Owner, next.Dest.Queue, next.Dest.Shards = cur.Owner, cur.Dest.Queue, cur.Dest.Shards
 		}
 		return &next, nil
 	})
-	return next, err
 }
 
 // SetAttribute changes one attribute. Making a topic not persistent, or its
@@ -121,7 +128,7 @@ func (t *Topics) Create(ctx context.Context, topic *Topic, check TopicCheck) (*T
 // check may be nil.
 // Errors: ErrNoSuchTopic, ErrInvalidAttribute, ErrInvalidEndpoint, check's.
 func (t *Topics) SetAttribute(ctx context.Context, tenant, name, attr, value string, check TopicCheck) (*Topic, error) {
-	cur, next, err := t.update(ctx, tenant, name, check, func(cur *Topic) (*Topic, error) {
+	return t.update(ctx, tenant, name, check, func(cur *Topic) (*Topic, error) {
 		if cur == nil {
 			return nil, ErrNoSuchTopic
 		}
@@ -131,61 +138,54 @@ func (t *Topics) SetAttribute(ctx context.Context, tenant, name, attr, value str
 		}
 		return next, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	if cur.Dest.Queue != "" && next.Dest.Queue == "" {
-		if err := t.sweep(ctx, cur.Dest.Queue, cur.Dest.Shards); err != nil {
-			return nil, err
-		}
-	}
-	return next, nil
 }
 
 // update changes a topic's record under its guard: change gets what is there
 // (nil: nothing) and returns what shall be; it may be called again.
-func (t *Topics) update(ctx context.Context, tenant, name string, check TopicCheck, change func(cur *Topic) (*Topic, error)) (cur, next *Topic, err error) {
-	unlock, err := t.lock(ctx, tenant, name)
+func (t *Topics) update(ctx context.Context, tenant, name string, check TopicCheck, change func(cur *Topic) (*Topic, error)) (*Topic, error) {
+	work, unlock, err := t.lock(ctx, tenant, name)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer unlock()
 	for {
-		cur, version, err := t.get(ctx, tenant, name)
+		cur, version, err := t.get(work, tenant, name)
 		if err != nil && !errors.Is(err, ErrNoSuchTopic) {
-			return nil, nil, err
+			return nil, err
 		}
 		next, err := change(cur)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if check != nil {
 			if err := check(cur, next); err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 		}
-		err = t.put(ctx, next, version)
+		err = t.put(work, cur, next, version)
 		if !errors.Is(err, store.ErrRecordConflict) {
-			return cur, next, err
+			return next, err
 		}
 		// What Get gave came from a cache; another gateway was here.
-		if err := sleep(ctx, conflictRetry); err != nil {
-			return nil, nil, err
+		if err := sleep(work, conflictRetry); err != nil {
+			return nil, err
 		}
 	}
 }
 
-// put makes the queues that a topic needs and writes its record.
-func (t *Topics) put(ctx context.Context, next *Topic, version uint64) error {
+// put writes a topic's record, and makes or deletes its queues. The topic's
+// guard is held. Errors: store.ErrRecordConflict.
+func (t *Topics) put(ctx context.Context, cur, next *Topic, version uint64) error {
+	had := cur != nil && cur.Dest.Queue != ""
 	if next.Queued() && next.Dest.Queue == "" {
 		next.Dest.Queue = queueOf(next.Tenant(), next.Name)
-		if next.Dest.Shards == 0 {
-			next.Dest.Shards = t.shards
-		}
-		if err := t.dropLeft(ctx, next.Dest.Queue); err != nil {
-			return err
-		}
-		if err := t.makeQueues(ctx, next); err != nil {
+		next.Dest.Shards = cmp.Or(next.Dest.Shards, t.shards)
+	}
+	has := next.Dest.Queue != ""
+	var note queueNote
+	if had != has {
+		note = queueNote{Queue: queueOf(next.Tenant(), next.Name), Shards: next.Dest.Shards, Delete: had}
+		if err := t.begin(ctx, next.Tenant(), next.Name, &note); err != nil {
 			return err
 		}
 	}
@@ -197,156 +197,58 @@ func (t *Topics) put(ctx context.Context, next *Topic, version uint64) error {
 		return fmt.Errorf("store topic %s: %w", next.Name, err)
 	}
 	t.changed()
+	if has { // also those that are gone without our doing
+		if err := t.makeQueues(ctx, next); err != nil {
+			return err
+		}
+	}
+	if had != has {
+		return t.carryOut(ctx, next.Tenant(), next.Name, &note)
+	}
 	return nil
 }
 
 // Delete removes a topic, its queues and its dead letters. Rules that point
-// to it stay, and are skipped. Errors: ErrNoSuchTopic.
+// to it stay, and are skipped. Gateways with another store that have a topic of
+// that name lose what waits in its queues. Errors: ErrNoSuchTopic.
 func (t *Topics) Delete(ctx context.Context, tenant, name string) error {
-	unlock, err := t.lock(ctx, tenant, name)
+	work, unlock, err := t.lock(ctx, tenant, name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	cur, version, err := t.get(ctx, tenant, name)
-	if err != nil {
-		return err
+	for {
+		cur, version, err := t.get(work, tenant, name)
+		if err != nil {
+			return err
+		}
+		err = t.remove(work, cur, version)
+		if !errors.Is(err, store.ErrRecordConflict) {
+			return err
+		}
+		if err := sleep(work, conflictRetry); err != nil { // as in update
+			return err
+		}
 	}
-	if err := t.records.Delete(ctx, topicRecord(tenant, name), version); err != nil {
-		return fmt.Errorf("delete topic %s: %w", name, err)
+}
+
+// remove is the guarded part of Delete.
+func (t *Topics) remove(ctx context.Context, cur *Topic, version uint64) error {
+	note := queueNote{Queue: cur.Dest.Queue, Shards: cur.Dest.Shards, Delete: true}
+	if note.Queue != "" {
+		if err := t.begin(ctx, cur.Tenant(), cur.Name, &note); err != nil {
+			return err
+		}
+	}
+	err := t.records.Delete(ctx, topicRecord(cur.Tenant(), cur.Name), version)
+	if err != nil && !errors.Is(err, store.ErrNoSuchRecord) { // else an earlier try did it
+		return fmt.Errorf("delete topic %s: %w", cur.Name, err)
 	}
 	t.changed()
-	if cur.Dest.Queue == "" {
+	if note.Queue == "" {
 		return nil
 	}
-	return t.sweep(ctx, cur.Dest.Queue, cur.Dest.Shards)
-}
-
-// makeQueues creates the topic's queues; those that exist stay.
-func (t *Topics) makeQueues(ctx context.Context, topic *Topic) error {
-	for i := range topic.Dest.Shards {
-		err := t.queues.Create(ctx, ShardName(topic.Dest.Queue, i), t.capacity)
-		if err != nil && !errors.Is(err, queue.ErrQueueExists) {
-			return fmt.Errorf("create queue of topic %s: %w", topic.Name, err)
-		}
-	}
-	return nil
-}
-
-// sweep deletes queues: the shards of that name and the dead letters.
-func (t *Topics) sweep(ctx context.Context, name string, shards int) error {
-	names := []string{deadQueue(name)}
-	for i := range shards {
-		names = append(names, ShardName(name, i))
-	}
-	for _, name := range names {
-		if err := t.queues.Delete(ctx, name); err != nil && !errors.Is(err, queue.ErrNoSuchQueue) {
-			return fmt.Errorf("delete queue %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-// dropLeft deletes the queues of that name that the interrupted deletion of an
-// earlier topic left: what waits in them went with it.
-func (t *Topics) dropLeft(ctx context.Context, name string) error {
-	names, err := t.queues.List(ctx, name)
-	if err != nil {
-		return fmt.Errorf("list queues: %w", err)
-	}
-	for _, q := range names {
-		if q != name && baseQueue(q) != name {
-			continue
-		}
-		if err := t.queues.Delete(ctx, q); err != nil && !errors.Is(err, queue.ErrNoSuchQueue) {
-			return fmt.Errorf("delete queue %s: %w", q, err)
-		}
-	}
-	return nil
-}
-
-// repair makes the queues of a topic that should have them and does not (a
-// crash may have come between).
-func (t *Topics) repair(ctx context.Context, tenant, name string) error {
-	unlock, err := t.lock(ctx, tenant, name)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	topic, _, err := t.get(ctx, tenant, name)
-	if err != nil || topic.Dest.Queue == "" {
-		return err
-	}
-	return t.makeQueues(ctx, topic)
-}
-
-// sweepOrphan deletes a queue whose topic is gone or has no queues any more.
-func (t *Topics) sweepOrphan(ctx context.Context, queueName, tenant, name string) error {
-	unlock, err := t.lock(ctx, tenant, name)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	topic, _, err := t.get(ctx, tenant, name)
-	if err != nil && !errors.Is(err, ErrNoSuchTopic) {
-		return err
-	}
-	if topic != nil && topic.Dest.Queue != "" {
-		return nil
-	}
-	err = t.queues.Delete(ctx, queueName)
-	if errors.Is(err, queue.ErrNoSuchQueue) {
-		return nil
-	}
-	return err
-}
-
-// lock is the topic's guard against changes by this gateway and others.
-// Changes of topics are rare: within a process they wait for each other.
-func (t *Topics) lock(ctx context.Context, tenant, name string) (unlock func(), err error) {
-	if !validRecordPart(tenant) || !validRecordPart(name) {
-		return nil, ErrNoSuchTopic
-	}
-	select {
-	case t.writing <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	lease, err := acquire(ctx, t.queues.Locker(), topicRecord(tenant, name), t.owner, topicLockTTL)
-	if err != nil {
-		<-t.writing
-		return nil, fmt.Errorf("lock topic %s: %w", name, err)
-	}
-	return func() {
-		// An error leaves the lock to its time to live.
-		_ = lease.Release(context.WithoutCancel(ctx))
-		<-t.writing
-	}, nil
-}
-
-// acquire waits for a lock.
-func acquire(ctx context.Context, l queue.Locker, name, owner string, ttl time.Duration) (queue.Lease, error) {
-	for {
-		lease, err := l.Acquire(ctx, name, owner, ttl)
-		if !errors.Is(err, queue.ErrLocked) {
-			return lease, err
-		}
-		if err := sleep(ctx, lockRetry); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// sleep waits, or returns ctx's error.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
+	return t.carryOut(ctx, cur.Tenant(), cur.Name, &note)
 }
 
 // List returns a page of a tenant's topics in byte order of their names: those
@@ -372,32 +274,43 @@ func (t *Topics) List(ctx context.Context, tenant, after string, max int) (topic
 		names = names[:max]
 		next = strings.TrimPrefix(names[max-1], prefix)
 	}
-	topics, err = t.loadAll(ctx, names)
+	topics, _, err = t.loadAll(ctx, names)
 	return topics, next, err
 }
 
-// All returns the topics of all tenants.
+// All returns the topics of all tenants, but those whose records cannot be
+// read.
 func (t *Topics) All(ctx context.Context) ([]*Topic, error) {
+	topics, _, err := t.all(ctx)
+	return topics, err
+}
+
+// all is All, and tells whether these are really all.
+func (t *Topics) all(ctx context.Context) (topics []*Topic, complete bool, err error) {
 	names, err := t.records.List(ctx, topicPrefix, "", 0)
 	if err != nil {
-		return nil, fmt.Errorf("list topics: %w", err)
+		return nil, false, fmt.Errorf("list topics: %w", err)
 	}
 	return t.loadAll(ctx, names)
 }
 
-func (t *Topics) loadAll(ctx context.Context, names []string) ([]*Topic, error) {
-	topics := make([]*Topic, 0, len(names))
+func (t *Topics) loadAll(ctx context.Context, names []string) (topics []*Topic, complete bool, err error) {
+	topics, complete = make([]*Topic, 0, len(names)), true
 	for _, name := range names {
-		topic, _, err := t.load(ctx, name)
-		if errors.Is(err, ErrNoSuchTopic) {
+		topic, version, err := t.load(ctx, name)
+		switch {
+		case errors.Is(err, ErrNoSuchTopic):
 			continue // deleted meanwhile
-		}
-		if err != nil {
-			return nil, err
+		case errors.Is(err, errUndecodable):
+			t.undecodable(name, version, err)
+			complete = false
+			continue
+		case err != nil:
+			return nil, false, err
 		}
 		topics = append(topics, topic)
 	}
-	return topics, nil
+	return topics, complete, nil
 }
 
 // SubscribedBuckets returns the names ("tenant:bucket" or "bucket") of the

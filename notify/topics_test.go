@@ -115,7 +115,7 @@ func TestTopics(t *testing.T) {
 func TestTopics_NothingLeft(t *testing.T) {
 	r := newRig(t, quick())
 	r.notify(rule("n", r.topic("t", deadEndpoint(), "persistent", "true"), Filter{}))
-	for _, name := range []string{":t.7", ":t.dead", ":t2", ":t%2E7"} {
+	for _, name := range []string{":t.dead", ":t2", ":t%2E7"} {
 		if err := r.queues.Create(r.ctx, name, 1000); err != nil {
 			t.Fatal(err)
 		}
@@ -123,6 +123,9 @@ func TestTopics_NothingLeft(t *testing.T) {
 	r.put("k", "old")
 	_, version, err := r.store.Get(r.ctx, topicRecord("", "t"))
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.s.topics.begin(r.ctx, "", "t", &queueNote{Queue: ":t", Shards: 3, Delete: true}); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.store.Delete(r.ctx, topicRecord("", "t"), version); err != nil { // and no further

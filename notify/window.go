@@ -40,6 +40,7 @@ type item struct {
 	marker    queue.Marker
 	entry     entry
 	raw       []byte
+	since     time.Time // its age counts from here
 	attempts  int
 	lastErr   string
 	notBefore time.Time

@@ -19,9 +19,8 @@ type worker struct {
 	queueName    string
 	limit        int // pushes at once
 
-	q       queue.Queue
-	lease   queue.Lease
-	renewAt time.Time
+	q    queue.Queue
+	hold *holding // the queue's lease
 
 	topic  *Topic  // as of the current round
 	target *target // its endpoint
@@ -35,6 +34,7 @@ type worker struct {
 	inflight int
 	stopped  bool // pushes are being cancelled; their failures do not count
 	scanned  time.Time
+	restAt   time.Time // since when it has nothing to do; zero: it has
 
 	acked   []*item
 	failed  []queue.Attempt
@@ -49,8 +49,12 @@ type pushed struct {
 	result Result
 }
 
-// errGone ends a worker: its queue or topic is no more.
-var errGone = errors.New("queue is gone")
+var (
+	// errGone ends a worker: its queue or topic is no more.
+	errGone = errors.New("queue is gone")
+	// errRest ends a session: the queue was empty for long.
+	errRest = errors.New("queue is empty")
+)
 
 const (
 	// sessionPause is the pause before a queue is tried again after an error,
@@ -59,8 +63,10 @@ const (
 	// topicPoll is how often a blocked worker looks whether the topic was
 	// changed, and for entries that grew too old.
 	topicPoll = 500 * time.Millisecond
-	// pollPause is the pause between lists of a queue that cannot wait.
-	pollPause = 100 * time.Millisecond
+	// pollPause is the pause between lists of a queue that cannot wait; it
+	// grows up to maxPollPause while the queue is empty.
+	pollPause    = 100 * time.Millisecond
+	maxPollPause = time.Second
 	// Acks are gathered: that many, or for that long.
 	ackBatch = 64
 	ackDelay = 5 * time.Millisecond
@@ -76,51 +82,85 @@ func newWorker(s *Service, t *Topic, queueName string) *worker {
 // run delivers until ctx is done or the queue is gone.
 func (w *worker) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		err := w.session(ctx)
+		err := w.turn(ctx)
 		switch {
+		case errors.Is(err, errRest):
+			continue
 		case errors.Is(err, errGone), errors.Is(err, queue.ErrNoSuchQueue):
+			w.s.handles.Delete(w.queueName) // it may be one of before
 			return
-		case err != nil && !errors.Is(err, queue.ErrLocked) && ctx.Err() == nil:
-			w.s.log.Error("queue worker", "queue", w.queueName, "err", err)
+		case errors.Is(err, queue.ErrLocked):
+			w.s.working.set(w.queueName, false)
+		case err != nil && ctx.Err() == nil:
+			if silent, ok := w.s.trouble.say(); ok {
+				w.s.log.Error("queue worker", "queue", w.queueName, "err", err, "more", silent)
+			}
 		}
 		_ = sleep(ctx, sessionPause) // its end is that of the loop
 	}
 }
 
-// session holds the lease once. A panic ends it as an error does.
-func (w *worker) session(ctx context.Context) (err error) {
+// turn is a session, or at first a wait for something to do where others may
+// have the queue open: while it is empty nobody needs its lease, and thousands
+// of them need no renewal. A panic ends it as an error does.
+func (w *worker) turn(ctx context.Context) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			w.s.metrics.workerPanics.Inc()
 			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 		}
 	}()
-	w.lease, err = w.s.cfg.Queues.Locker().Acquire(ctx, "queue/"+w.queueName, w.s.owner, w.s.opt.Lease)
+	if w.s.remote {
+		if err := w.awaitFirst(ctx); err != nil {
+			return err
+		}
+	}
+	return w.session(ctx)
+}
+
+// session holds the lease once.
+func (w *worker) session(ctx context.Context) (err error) {
+	hold, work, err := takeLease(ctx, w.s.cfg.Queues.Locker(), "queue/"+w.queueName, w.s.owner, w.s.opt.Lease)
 	if err != nil {
 		return err
 	}
-	// Without an answer the lease just runs out.
-	defer func() { _ = w.lease.Release(context.WithoutCancel(ctx)) }()
-	w.renewAt = time.Now().Add(w.s.opt.Lease / 3)
-	if w.q, err = w.s.cfg.Queues.Open(ctx, w.queueName); err != nil {
+	defer hold.release()
+	w.s.working.set(w.queueName, true)
+	w.hold = hold
+	if w.q, err = w.s.openQueue(ctx, w.queueName); err != nil {
 		return err
+	}
+	if w.s.remote { // from here nobody acks what this session may push
+		if err := w.ack(work, queue.Ack{}); err != nil {
+			return err
+		}
 	}
 	w.win, w.cursor, w.more, w.waiting = newWindow(w.s.opt.Window), "", true, false
 	w.arrived, w.results = make(chan error, 1), make(chan pushed, w.limit)
 	w.inflight, w.stopped, w.topic, w.target = 0, false, nil, nil
-	w.acked, w.failed = nil, nil
-	return w.serve(ctx)
+	w.acked, w.failed, w.restAt = nil, nil, time.Time{}
+	err = w.serve(ctx, work)
+	if lost := hold.check(); lost != nil {
+		w.s.metrics.leasesLost.Inc()
+		return fmt.Errorf("lease lost: %w", lost)
+	}
+	return err
 }
 
-// serve delivers until ctx is done or something fails.
-func (w *worker) serve(ctx context.Context) (err error) {
-	pushCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+// serve delivers until ctx is done, the lease ends or something fails. What
+// changes the queue, and the pushes, run under work: they outlive ctx by the
+// time that draining takes, but not the lease.
+func (w *worker) serve(ctx, work context.Context) (err error) {
+	pushCtx, cancel := context.WithCancel(work)
 	defer func() {
-		drainErr := w.drain(cancel)
+		drainErr := w.drain(ctx, work, cancel)
 		if err == nil {
 			err = drainErr
 		}
 	}()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	defer context.AfterFunc(work, func() { stop(context.Cause(work)) })()
 	for ctx.Err() == nil {
 		if err := w.refresh(ctx); err != nil {
 			return err
@@ -128,29 +168,23 @@ func (w *worker) serve(ctx context.Context) (err error) {
 		if err := w.fill(ctx); err != nil {
 			return err
 		}
-		blocked, err := w.step(ctx, pushCtx)
+		blocked, err := w.step(work, pushCtx)
 		if err != nil {
 			return err
 		}
-		if err := w.flush(ctx, false); err != nil {
+		if err := w.flush(work, false); err != nil {
 			return err
 		}
-		if err := w.wait(ctx, pushCtx, blocked); err != nil {
+		if err := w.wait(ctx, work, pushCtx, blocked); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// refresh keeps the lease and reads the topic anew, so that changes of it
-// hold for what waits already.
+// refresh reads the topic anew, so that changes of it hold for what waits
+// already.
 func (w *worker) refresh(ctx context.Context) error {
-	if now := time.Now(); !now.Before(w.renewAt) {
-		if err := w.lease.Renew(ctx); err != nil {
-			return fmt.Errorf("renew lease: %w", err)
-		}
-		w.renewAt = now.Add(w.s.opt.Lease / 3)
-	}
 	topic, err := w.s.topics.Get(ctx, w.tenant, w.name)
 	if errors.Is(err, ErrNoSuchTopic) || err == nil && topic.Dest.Queue == "" {
 		return errGone
@@ -181,16 +215,22 @@ func (w *worker) fill(ctx context.Context) error {
 		return fmt.Errorf("list: %w", err)
 	}
 	w.more = more
+	if len(list) > 0 {
+		w.restAt = time.Time{}
+	}
 	now := time.Now()
 	for _, e := range list {
 		w.cursor = e.Marker
-		it := &item{marker: e.Marker, raw: e.Data, attempts: e.Attempts}
+		it := &item{marker: e.Marker, raw: e.Data, since: e.Enqueued, attempts: e.Attempts}
 		if it.entry, err = decodeEntry(e.Data); err != nil {
 			// An order of its own: it must not hold up any key.
 			it.entry.order = "\x00" + string(e.Marker)
 			it.lastErr = errUndecodable.Error()
 		} else if e.Attempts > 0 {
 			it.notBefore = e.LastTry.Add(w.pause(e.Attempts))
+		}
+		if it.since.IsZero() { // not by this clock, but by which it is not known
+			it.since = it.entry.created
 		}
 		w.win.add(it, now)
 	}
@@ -230,7 +270,7 @@ func (w *worker) verdict(it *item, now time.Time) string {
 	switch {
 	case it.entry.arn == "":
 		return reasonUndecodable
-	case ttl > 0 && now.Sub(it.entry.created) > ttl:
+	case ttl > 0 && now.Sub(it.since) > ttl:
 		return reasonTTL
 	case retries > 0 && it.attempts > retries:
 		return reasonRetries
@@ -240,8 +280,8 @@ func (w *worker) verdict(it *item, now time.Time) string {
 
 // step gives up what is over its limits and starts what may go. blocked is a
 // time until which the endpoint takes nothing, or zero.
-func (w *worker) step(ctx, pushCtx context.Context) (blocked time.Time, err error) {
-	if err := w.expire(ctx); err != nil {
+func (w *worker) step(work, pushCtx context.Context) (blocked time.Time, err error) {
+	if err := w.expire(work); err != nil {
 		return time.Time{}, err
 	}
 	_, retries := w.limits()
@@ -252,10 +292,13 @@ func (w *worker) step(ctx, pushCtx context.Context) (blocked time.Time, err erro
 			return time.Time{}, nil
 		}
 		if reason := w.verdict(it, now); reason != "" {
-			if err := w.bury(ctx, reason, it); err != nil {
+			if err := w.bury(work, reason, it); err != nil {
 				return time.Time{}, err
 			}
 			continue
+		}
+		if err := w.hold.check(); err != nil {
+			return time.Time{}, err
 		}
 		// With a limit on attempts every entry has its own, as in RGW; else a
 		// dead endpoint is asked by one entry for all.
@@ -278,7 +321,7 @@ func (w *worker) expire(ctx context.Context) error {
 	}
 	for {
 		now := time.Now()
-		old := w.win.takeExpired(func(it *item) bool { return now.Sub(it.entry.created) > ttl }, deadPage)
+		old := w.win.takeExpired(func(it *item) bool { return now.Sub(it.since) > ttl }, deadPage)
 		if len(old) == 0 {
 			w.scanned = now
 			return nil
@@ -291,6 +334,9 @@ func (w *worker) expire(ctx context.Context) error {
 
 // bury makes dead letters of entries that were taken from the window.
 func (w *worker) bury(ctx context.Context, reason string, items ...*item) error {
+	if err := w.hold.check(); err != nil {
+		return err
+	}
 	letters := make([]deadLetter, len(items))
 	for i, it := range items {
 		if it.lastErr == "" { // never sent, because the endpoint took nothing
@@ -351,7 +397,7 @@ func (w *worker) done(ctx context.Context, p pushed) error {
 	switch {
 	case p.result.Status == Acked:
 		w.s.fault("notify.pushed")
-		w.s.metrics.delivery.WithLabelValues(w.target.label).Observe(now.Sub(it.entry.created).Seconds())
+		w.s.metrics.delivery.WithLabelValues(w.target.label).Observe(now.Sub(it.since).Seconds())
 		w.win.finish(it, now)
 		w.acked = append(w.acked, it)
 		return nil
@@ -380,14 +426,27 @@ func (w *worker) flush(ctx context.Context, all bool) error {
 	if n == 0 || !all && n < ackBatch && w.inflight > 0 && time.Since(w.flushed) < ackDelay {
 		return nil
 	}
-	ack := queue.Ack{UpTo: w.win.cut(), Failed: w.failed, Fence: w.lease.Fence()}
+	ack := queue.Ack{UpTo: w.win.cut(), Failed: w.failed}
 	for _, it := range w.acked {
 		if it.state != itemGone {
 			ack.Done = append(ack.Done, it.marker)
 		}
 	}
 	w.acked, w.failed, w.flushed = nil, nil, time.Now()
-	if err := w.q.Ack(ctx, ack); err != nil {
+	return w.ack(ctx, ack)
+}
+
+// ack passes the fence along. One that is too old ends the session.
+func (w *worker) ack(ctx context.Context, ack queue.Ack) error {
+	if err := w.hold.check(); err != nil {
+		return err
+	}
+	ack.Fence = w.hold.lease.Fence()
+	err := w.q.Ack(ctx, ack)
+	if errors.Is(err, queue.ErrFenced) {
+		w.hold.fenced()
+	}
+	if err != nil {
 		return fmt.Errorf("ack: %w", err)
 	}
 	return nil

@@ -9,10 +9,16 @@ import (
 )
 
 // wait returns when there may be something to do.
-func (w *worker) wait(ctx, pushCtx context.Context, blocked time.Time) error {
+func (w *worker) wait(ctx, work, pushCtx context.Context, blocked time.Time) error {
 	if w.win.empty() && w.inflight == 0 && len(w.acked)+len(w.failed) == 0 {
 		if w.more {
 			return nil
+		}
+		if w.restAt.IsZero() {
+			w.restAt = time.Now()
+		}
+		if w.s.remote && time.Since(w.restAt) >= w.s.opt.Lease {
+			return errRest
 		}
 		if !w.waiting {
 			return w.idle(ctx)
@@ -20,7 +26,7 @@ func (w *worker) wait(ctx, pushCtx context.Context, blocked time.Time) error {
 	}
 	if w.more && w.win.roomy() {
 		// More fits: only look whether something came meanwhile.
-		return w.collect(ctx)
+		return w.collect(work)
 	}
 	if !w.more && w.win.room() > 0 {
 		w.awaitArrival(pushCtx)
@@ -41,10 +47,10 @@ func (w *worker) wait(ctx, pushCtx context.Context, blocked time.Time) error {
 			return err
 		}
 	case p := <-w.results:
-		if err := w.done(ctx, p); err != nil {
+		if err := w.done(work, p); err != nil {
 			return err
 		}
-		return w.collect(ctx)
+		return w.collect(work)
 	}
 	return nil
 }
@@ -65,14 +71,17 @@ func (w *worker) collect(ctx context.Context) error {
 
 // deadline is when something must be looked at, whatever happens.
 func (w *worker) deadline(blocked time.Time) time.Time {
-	at := w.renewAt
+	now := time.Now()
+	at := now.Add(w.s.opt.Lease)
 	switch {
 	case len(w.acked)+len(w.failed) > 0:
-		at = time.Now().Add(ackDelay)
+		at = now.Add(ackDelay)
 	case !w.win.empty():
-		at = time.Now().Add(topicPoll)
+		at = now.Add(topicPoll)
+	case w.s.remote && !w.restAt.IsZero():
+		at = w.restAt.Add(w.s.opt.Lease)
 	}
-	for _, t := range [...]time.Time{blocked, w.win.due(), w.renewAt} {
+	for _, t := range [...]time.Time{blocked, w.win.due()} {
 		if !t.IsZero() && t.Before(at) {
 			at = t
 		}
@@ -81,23 +90,41 @@ func (w *worker) deadline(blocked time.Time) time.Time {
 }
 
 // idle waits for the first entry of an empty queue, without a goroutine of
-// its own.
+// its own. Now and then it looks anew.
 func (w *worker) idle(ctx context.Context) error {
-	ctx, cancel := context.WithDeadline(ctx, w.renewAt)
+	ctx, cancel := context.WithTimeout(ctx, w.s.opt.Lease)
 	defer cancel()
-	if err := w.await(ctx, w.cursor); err != nil && ctx.Err() == nil {
+	if err := w.await(ctx, w.cursor, pollPause); err != nil && ctx.Err() == nil {
 		return err
 	}
 	w.more = true
 	return nil
 }
 
-// await returns when there is an entry after the marker, or may be.
-func (w *worker) await(ctx context.Context, after queue.Marker) error {
+// await returns when there is an entry after the marker, or may be: of a queue
+// that cannot tell, after a pause.
+func (w *worker) await(ctx context.Context, after queue.Marker, pause time.Duration) error {
 	if waiter, ok := w.q.(queue.Waiter); ok {
 		return waiter.Wait(ctx, after)
 	}
-	return sleep(ctx, pollPause)
+	return sleep(ctx, pause)
+}
+
+// awaitFirst waits for an entry without the lease.
+func (w *worker) awaitFirst(ctx context.Context) (err error) {
+	if w.q, err = w.s.openQueue(ctx, w.queueName); err != nil {
+		return err
+	}
+	for pause := pollPause; ; pause = min(2*pause, maxPollPause) {
+		list, _, err := w.q.List(ctx, "", 1)
+		if err != nil || len(list) > 0 {
+			return err
+		}
+		w.s.working.set(w.queueName, true) // as far as can be seen
+		if err := w.await(ctx, "", pause); err != nil {
+			return err
+		}
+	}
 }
 
 // awaitArrival waits beside the worker.
@@ -108,7 +135,7 @@ func (w *worker) awaitArrival(ctx context.Context) {
 	w.waiting = true
 	after := w.cursor
 	w.wg.Go(func() {
-		err := w.await(ctx, after)
+		err := w.await(ctx, after, pollPause)
 		if ctx.Err() != nil {
 			err = nil
 		}
@@ -117,23 +144,32 @@ func (w *worker) awaitArrival(ctx context.Context) {
 }
 
 // drain ends a session: pushes in flight may finish for a while, what they
-// delivered is acked, and nothing runs on.
-func (w *worker) drain(cancel context.CancelFunc) error {
-	ctx, stop := context.WithTimeout(context.Background(), w.s.opt.DrainTimeout+5*time.Second)
-	defer stop()
-	timer := time.AfterFunc(w.s.opt.DrainTimeout, cancel)
+// delivered is acked, and nothing runs on. After the lease nothing counts.
+func (w *worker) drain(ctx, work context.Context, cancel context.CancelFunc) error {
+	patience := w.s.opt.DrainTimeout
+	if errors.Is(context.Cause(ctx), errMoved) { // there is no hurry
+		patience = max(patience, w.s.opt.ConnectTimeout+w.s.opt.PushTimeout)
+	}
+	timer := time.AfterFunc(patience, cancel)
 	defer timer.Stop()
+	work, stop := context.WithTimeout(work, patience+5*time.Second)
+	defer stop()
 	w.stopped = true
 	var errs []error
 	for w.inflight > 0 {
-		if err := w.done(ctx, <-w.results); err != nil {
+		p := <-w.results
+		if w.hold.check() != nil {
+			w.inflight--
+			continue
+		}
+		if err := w.done(work, p); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	cancel()
 	w.wg.Wait()
-	if w.target != nil {
-		errs = append(errs, w.flush(ctx, true))
+	if w.target != nil && w.hold.check() == nil {
+		errs = append(errs, w.flush(work, true))
 	}
 	return errors.Join(errs...)
 }

@@ -1,0 +1,233 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"herald/queue"
+	"herald/store"
+)
+
+// ending is a change from when its key's guard is held until that is given
+// back, by the request or behind it.
+type ending struct {
+	s      *Service
+	held   []*held // what was reserved
+	left   *openOp // what the resolver, or the next change of the key, goes on with; nil: nothing
+	unlock func()  // nil: there is no guard
+}
+
+// Ending what was begun has its own time: the client may be gone.
+const (
+	abortTimeout   = 10 * time.Second
+	enqueueTimeout = 30 * time.Second
+	// guardTimeout bounds the wait for a key whose events of before cannot
+	// reach their queues.
+	guardTimeout = time.Minute
+)
+
+// lockKey waits for the guard of a key. Errors: context.DeadlineExceeded.
+func (s *Service) lockKey(ctx context.Context, key string) (unlock func(), err error) {
+	if s.remote {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, guardTimeout)
+		defer cancel()
+	}
+	if unlock, err = s.guard.lock(ctx, key); err != nil {
+		return nil, fmt.Errorf("wait for earlier changes of %s: %w", key, err)
+	}
+	return unlock, nil
+}
+
+// close gives everything back. It is called once.
+func (e *ending) close() {
+	if e.left != nil && len(e.left.held) > 0 {
+		e.left.queues = e.left.held[0].in.queues
+		e.s.late.add(e.left)
+	}
+	for _, h := range e.held {
+		e.s.live.remove(h)
+	}
+	if e.unlock != nil {
+		e.unlock()
+	}
+}
+
+// abort is for a change that did not happen.
+func (e *ending) abort() {
+	e.s.abort(e.held)
+	e.held, e.left = nil, nil
+}
+
+// run is enqueue and close behind a request.
+func (e *ending) run() func(context.Context) {
+	ref := e.left.ref
+	return func(ctx context.Context) {
+		forget := false
+		defer func() {
+			e.close()
+			if forget {
+				e.s.forgetter.add(e.s, ref)
+			}
+		}()
+		forget = e.commit(ctx)
+	}
+}
+
+// enqueue commits the entries of a change that happened, and forgets its
+// outcome.
+func (e *ending) enqueue(ctx context.Context) {
+	if len(e.held) == 0 {
+		e.left = nil
+		return
+	}
+	// Whatever time the change took, this has its own.
+	ctx, cancel := context.WithTimeout(ctx, enqueueTimeout)
+	defer cancel()
+	if !e.commit(ctx) {
+		return
+	}
+	if err := e.s.cfg.Outcomes.Forget(ctx, e.left.ref); err != nil {
+		e.s.log.Warn("forget outcome", "op", e.left.ref.ID, "err", err)
+	}
+}
+
+// commit commits the entries, to several queues at once where that takes round
+// trips. What cannot be committed now is left; it tells whether nothing is.
+func (e *ending) commit(ctx context.Context) bool {
+	errs := make([]error, len(e.held))
+	parallel(len(e.held), e.s.atOnce(), func(i int) {
+		errs[i] = errors.New("not committed") // if it panics
+		errs[i] = e.s.deliverTo(ctx, e.held[i], &e.left.outcome)
+	})
+	var left []*held
+	for i, h := range e.held {
+		if errs[i] != nil {
+			left = append(left, h)
+			e.s.metrics.deferred.Inc()
+			e.s.log.Error("commit entries, left to the resolver", "queue", h.name, "err", errs[i])
+		}
+	}
+	e.s.fault("notify.queued")
+	e.left.held = left
+	return len(left) == 0
+}
+
+// abort ends reservations of an op that did not happen. One that cannot be
+// ended is left to the resolver.
+func (s *Service) abort(list []*held) {
+	if len(list) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), abortTimeout)
+	defer cancel()
+	parallel(len(list), s.atOnce(), func(i int) {
+		h := list[i]
+		err := h.queue.Abort(ctx, h.id)
+		if err != nil && !errors.Is(err, queue.ErrNoSuchQueue) {
+			s.log.Warn("abort reservation", "queue", h.name, "err", err)
+		}
+		s.live.remove(h)
+	})
+}
+
+// commitPauses are those between attempts to commit entries while the guard is
+// held: order is worth a short wait. It is never written.
+var commitPauses = [...]time.Duration{10 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond}
+
+// deliverTo ends a reservation whose change happened. Nil means that nothing
+// is left to be done.
+func (s *Service) deliverTo(ctx context.Context, h *held, out *store.Outcome) error {
+	for try := 0; ; try++ {
+		err := s.commitEntries(ctx, h, out)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, ErrNoSuchTopic):
+			s.metrics.skipped.WithLabelValues("topic_deleted").Inc() // RGW: with all that waits in it
+			return s.giveUp(ctx, h)
+		case errors.Is(err, queue.ErrNoSuchReservation):
+			// Ended already: by an earlier try whose answer was lost, or by
+			// another gateway's resolver.
+			s.metrics.skipped.WithLabelValues("resolved_elsewhere").Inc()
+			return nil
+		case errors.Is(err, ErrFull), try == len(commitPauses):
+			return err
+		}
+		if sleep(ctx, commitPauses[try]) != nil {
+			return err
+		}
+	}
+}
+
+// giveUp ends the reservation of a topic that is gone, where the queue is not:
+// a gateway with another store has a topic of that name.
+func (s *Service) giveUp(ctx context.Context, h *held) error {
+	if err := h.queue.Abort(ctx, h.id); err != nil && !errors.Is(err, queue.ErrNoSuchQueue) {
+		return err
+	}
+	return nil
+}
+
+// commitEntries writes the entries that the outcome gives. Errors: ErrFull
+// when they are larger than reserved and there is no more room; ErrNoSuchTopic;
+// queue.ErrNoSuchReservation: somebody else did it.
+func (s *Service) commitEntries(ctx context.Context, h *held, out *store.Outcome) error {
+	tenant, name, err := ParseTopicARN(h.in.arn)
+	if err != nil {
+		return err
+	}
+	topic, err := s.topics.Get(ctx, tenant, name) // as it is now
+	if err != nil {
+		return err
+	}
+	if topic.Dest.Queue == "" {
+		return ErrNoSuchTopic
+	}
+	entries := s.format(h.in.entries(s.region, topic, out)...)
+	if len(entries) == 0 {
+		return s.giveUp(ctx, h)
+	}
+	// Nobody else touches a reservation that was renewed a moment ago: if it
+	// is gone, its queue was deleted and made again.
+	mine := !h.tried && s.live.fresh(h, s.opt.StaleAge*2/3)
+	h.tried = true
+	err = h.queue.Commit(ctx, h.id, entries)
+	switch {
+	case errors.Is(err, queue.ErrNoSuchQueue):
+		s.handles.Delete(h.name)
+		if err := s.topics.repair(ctx, tenant, name); err != nil {
+			return err
+		}
+	case errors.Is(err, queue.ErrNoSuchReservation) && mine, errors.Is(err, queue.ErrTooLarge):
+	default:
+		return err
+	}
+	return s.commitAnew(ctx, h, entries)
+}
+
+// commitAnew commits entries by another reservation. It is made before the old
+// one goes: never neither. Errors: ErrFull.
+func (s *Service) commitAnew(ctx context.Context, h *held, entries [][]byte) error {
+	q, err := s.openQueue(ctx, h.name)
+	if err != nil {
+		return err
+	}
+	var size int64
+	for _, e := range entries {
+		size += int64(len(e))
+	}
+	id, err := q.Reserve(ctx, h.code, size, len(entries))
+	if errors.Is(err, queue.ErrFull) {
+		return ErrFull
+	}
+	if err != nil {
+		return err
+	}
+	if err := q.Commit(ctx, id, entries); err != nil {
+		return err
+	}
+	return s.giveUp(ctx, h)
+}

@@ -171,7 +171,7 @@ func TestOperate_KeepsNoMemory(t *testing.T) {
 	run(n)
 	after := rss(t)
 	t.Logf("resident before %d MiB, after %d operations %d MiB", before>>20, n, after>>20)
-	if after-before > 64<<20 {
+	if after-before > 64<<20 && !raceDetector { // whose memory grows by itself
 		t.Errorf("%d MiB more are resident after %d operations of 64 KiB", (after-before)>>20, n)
 	}
 }

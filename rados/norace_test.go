@@ -1,0 +1,5 @@
+//go:build rados && !race
+
+package rados_test
+
+const raceDetector = false

@@ -79,6 +79,11 @@ func newVictim(t *testing.T, opts Options) *victim {
 	v := &victim{testStore: newTestStore(t, opts), visited: map[string]int{}}
 	v.testStore.opts.Fault = v.fault
 	v.journal = journal.Options{SegmentBytes: 2 << 20, Segments: 4, Fault: v.fault}
+	t.Cleanup(func() { // else the index may write files while they are removed
+		if v.d != nil {
+			v.bury(t)
+		}
+	})
 	return v
 }
 
@@ -109,6 +114,7 @@ func (v *victim) bury(t *testing.T) {
 		for _, fd := range []int{v.d.rootFD, v.d.homeFD, v.d.stagingFD} {
 			closeFD(fd)
 		}
+		v.d = nil
 	}
 	if err := os.Remove(filepath.Join(v.journalDir(), "lock")); err != nil {
 		t.Fatal(err)

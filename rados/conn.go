@@ -91,23 +91,24 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	result := make(chan error, 1)
+	result, left := make(chan error), make(chan struct{})
 	go func() {
 		err := c.Connect()
-		if err == nil && ctx.Err() != nil {
-			c.Shutdown()
+		select {
+		case result <- err:
+		case <-left:
+			if err == nil {
+				c.Shutdown()
+			}
 		}
-		result <- err
 	}()
 	select {
 	case err := <-result:
-		if err == nil && ctx.Err() != nil { // shut down above
-			err = context.Cause(ctx)
-		}
 		if err != nil {
 			return nil, fmt.Errorf("rados: connect: %w", cephError("connect", cfg.ConfFile, err))
 		}
 	case <-ctx.Done():
+		close(left)
 		return nil, fmt.Errorf("rados: connect: %w", context.Cause(ctx))
 	}
 	return &Conn{
@@ -141,30 +142,31 @@ func configure(cfg Config) (*ceph.Conn, error) {
 // first call blocks a thread while it looks for the pool; ENOENT when there is
 // none. It is closed with the connection.
 func (c *Conn) IO(pool, namespace string) (*IO, error) {
+	key := [2]string{pool, namespace}
+	c.mu.Lock()
+	io := c.ios[key]
+	c.mu.Unlock()
+	if io != nil {
+		return io, nil
+	}
 	done, err := c.blocking()
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	c.mu.Lock()
-	io := c.ios[[2]string{pool, namespace}]
-	c.mu.Unlock()
-	if io != nil {
-		return io, nil
-	}
 	ctx, err := c.ceph.OpenIOContext(pool)
 	if err != nil {
-		return nil, fmt.Errorf("rados: open pool %s: %w", pool, cephError("open", pool, err))
+		return nil, cephError("open pool", pool, err)
 	}
 	ctx.SetNamespace(namespace)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if other := c.ios[[2]string{pool, namespace}]; other != nil {
+	if other := c.ios[key]; other != nil {
 		ctx.Destroy()
 		return other, nil
 	}
 	io = &IO{Pool: pool, Namespace: namespace, conn: c, ctx: ctx}
-	c.ios[[2]string{pool, namespace}] = io
+	c.ios[key] = io
 	return io, nil
 }
 
@@ -208,7 +210,7 @@ func (c *Conn) Close() error {
 
 // Stats is what a connection does. The counters grow from 0 at Connect.
 type Stats struct {
-	InFlight  int    // operations that librados has; at most Config.MaxInFlight
+	InFlight  int    // operations that librados has; at most Config.MaxInFlight and the urgent ones
 	Waiting   int    // goroutines that wait for room to submit theirs
 	Done      uint64 // operations that librados finished
 	Abandoned uint64 // operations that were left because their context ended
@@ -251,17 +253,25 @@ func (c *Conn) blocking() (done func(), err error) {
 	return c.leave, nil
 }
 
+// room is a share of the gate.
+type room struct {
+	bytes  int64
+	urgent bool // took none
+}
+
 // acquire waits for room for an operation, and keeps the connection open until
 // finish. The caller has entered.
-func (c *Conn) acquire(ctx context.Context, n int64) error {
-	c.waiting.Add(1)
-	defer c.waiting.Add(-1)
-	if err := c.ops.Acquire(ctx, 1); err != nil {
-		return context.Cause(ctx)
-	}
-	if err := c.bytes.Acquire(ctx, min(n, c.maxBytes)); err != nil {
-		c.ops.Release(1)
-		return context.Cause(ctx)
+func (c *Conn) acquire(ctx context.Context, r room) error {
+	if !r.urgent {
+		c.waiting.Add(1)
+		defer c.waiting.Add(-1)
+		if err := c.ops.Acquire(ctx, 1); err != nil {
+			return context.Cause(ctx)
+		}
+		if err := c.bytes.Acquire(ctx, min(r.bytes, c.maxBytes)); err != nil {
+			c.ops.Release(1)
+			return context.Cause(ctx)
+		}
 	}
 	c.mu.Lock()
 	c.users++
@@ -271,10 +281,12 @@ func (c *Conn) acquire(ctx context.Context, n int64) error {
 }
 
 // finish gives back what acquire took.
-func (c *Conn) finish(n int64) {
+func (c *Conn) finish(r room) {
 	c.inFlight.Add(-1)
 	c.done.Add(1)
-	c.bytes.Release(min(n, c.maxBytes))
-	c.ops.Release(1)
+	if !r.urgent {
+		c.bytes.Release(min(r.bytes, c.maxBytes))
+		c.ops.Release(1)
+	}
 	c.leave()
 }

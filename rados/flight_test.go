@@ -63,10 +63,17 @@ func TestOperate_ContextEndsWhileTheOSDIsDead(t *testing.T) {
 		s := conn.Stats()
 		return s.InFlight == 2 && s.Waiting == 1
 	})
+	left.Go(func() {
+		op := write(func(op *rados.WriteOp) { op.AssertExists(); op.Append([]byte("x")) })
+		if _, err := io.Operate(ctx, "here", op, rados.Urgent); !errors.Is(err, cause) {
+			t.Errorf("Operate = %v, want the context's cause", err)
+		}
+	})
+	eventually(t, "an urgent one as well", func() bool { return conn.Stats().InFlight == 3 })
 	cancel(cause)
 	left.Wait()
 	eventually(t, "librados gave up", func() bool { return conn.Stats().InFlight == 0 })
-	if s := conn.Stats(); s.Abandoned != 2 || s.Done != 3 || s.Waiting != 0 {
+	if s := conn.Stats(); s.Abandoned != 3 || s.Done != 4 || s.Waiting != 0 {
 		t.Errorf("Stats = %+v", s)
 	}
 	c.StartOSD(t, 0)
@@ -76,7 +83,7 @@ func TestOperate_ContextEndsWhileTheOSDIsDead(t *testing.T) {
 }
 
 func TestOperate_OpTimeout(t *testing.T) {
-	_, io := connect(t, rados.Config{OpTimeout: time.Second})
+	_, io := connect(t, rados.Config{OpTimeout: 5 * time.Second})
 	do(t, io, "o", write(func(op *rados.WriteOp) { op.Create(true) }))
 	c := cephtest.Start(t)
 	c.KillOSD(t, 0)
@@ -350,6 +357,8 @@ func TestOperate_FullPoolRefuses(t *testing.T) {
 	if _, err := operate(t, io, "q", w, rados.ReturnVec); !errors.Is(err, syscall.EDQUOT) {
 		t.Errorf("reserve in a full pool = %v", err)
 	}
+	// Only growth in bytes and objects counts: an omap may still grow.
+	do(t, io, "o1", write(func(op *rados.WriteOp) { op.OmapSet(pair("k", "v")); op.SetXattr("a", []byte("v")) }))
 	do(t, io, "o1", write(func(op *rados.WriteOp) { op.Remove() }))
 }
 

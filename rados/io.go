@@ -39,13 +39,14 @@ func (io *IO) Operate(ctx context.Context, oid string, operation Op, flags Flags
 		return 0, err
 	}
 	defer io.conn.leave()
-	if err := io.conn.acquire(ctx, o.bytes); err != nil {
+	r := room{bytes: o.bytes, urgent: flags&Urgent != 0}
+	if err := io.conn.acquire(ctx, r); err != nil {
 		return 0, fmt.Errorf("rados: wait to do %s %s: %w", o.describe(), oid, err)
 	}
-	p := &pending{conn: io.conn, bytes: o.bytes, done: make(chan struct{})}
-	req, rc := io.submit(oid, o, flags, p)
+	p := &pending{conn: io.conn, room: r, done: make(chan struct{})}
+	req, rc := io.submit(oid, o, flags&^Urgent, p)
 	if rc < 0 {
-		io.conn.finish(o.bytes)
+		io.conn.finish(r)
 		return 0, &Error{Op: o.describe(), OID: oid, Code: rc}
 	}
 	defer C.herald_put(req)

@@ -38,6 +38,10 @@ const (
 	// OrderReadsWrites keeps a read behind the writes that were submitted
 	// before it.
 	OrderReadsWrites Flags = C.LIBRADOS_OPERATION_ORDER_READS_WRITES
+	// Urgent does not wait for room among the operations in flight, which may
+	// all be stuck at one dead OSD. It is for the few on which others depend,
+	// such as the renewal of a lease.
+	Urgent Flags = 1 << 30
 )
 
 // Pair is a key with its value: of an omap, or the name and value of an

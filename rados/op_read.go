@@ -28,17 +28,17 @@ func (o *ReadOp) GetXattr(name string) *Step {
 	return s
 }
 
-// OmapGetVals reads at most limit pairs after a key into Step.Pairs, in the
-// order of their keys: those with a prefix, if that is not empty. The OSD may
-// return fewer (osd_max_omap_entries_per_request, 1024, and
+// OmapGetVals reads at most n pairs after a key into Step.Pairs, in the order
+// of their keys: those with a prefix, if that is not empty. The OSD may return
+// fewer (osd_max_omap_entries_per_request, 1024, and
 // osd_max_omap_bytes_per_request, 1 GiB); Step.More says that there are more.
-func (o *ReadOp) OmapGetVals(after, prefix string, max int) *Step {
-	return o.add("omap-get-vals", request{kind: C.HERALD_OMAP_VALS, name: after, second: prefix, length: limit(max)}, after, prefix)
+func (o *ReadOp) OmapGetVals(after, prefix string, n int) *Step {
+	return o.add("omap-get-vals", request{kind: C.HERALD_OMAP_VALS, name: after, second: prefix, length: limit(n)}, after, prefix)
 }
 
 // OmapGetKeys is OmapGetVals without values and without a prefix.
-func (o *ReadOp) OmapGetKeys(after string, max int) *Step {
-	return o.add("omap-get-keys", request{kind: C.HERALD_OMAP_KEYS, name: after, length: limit(max)}, after)
+func (o *ReadOp) OmapGetKeys(after string, n int) *Step {
+	return o.add("omap-get-keys", request{kind: C.HERALD_OMAP_KEYS, name: after, length: limit(n)}, after)
 }
 
 // OmapGetByKeys reads the values of keys into Step.Pairs, sorted by key. Keys

@@ -18,9 +18,9 @@ import (
 
 // pending is an operation under way, as the callback finds it.
 type pending struct {
-	conn  *Conn
-	bytes int64         // held of the gate
-	done  chan struct{} // closed by the callback
+	conn *Conn
+	room room
+	done chan struct{} // closed by the callback
 }
 
 // heraldRadosDone is called by librados' threads when an operation is done.
@@ -31,7 +31,7 @@ func heraldRadosDone(handle C.uintptr_t) {
 	h := cgo.Handle(handle)
 	p := h.Value().(*pending)
 	h.Delete()
-	p.conn.finish(p.bytes)
+	p.conn.finish(p.room)
 	close(p.done)
 }
 

@@ -158,7 +158,7 @@ memstore_device_bytes = $(numfmt --from=iec "${OSD_SIZE:-4G}")
 EOF
 }
 
-ceph_commands() { timeout 30 ceph -c "$conf" "$@"; }
+ceph_commands() { timeout 90 ceph -c "$conf" "$@"; }
 
 osd_serves() { grep -qs "state: booting -> active" "$dir/$1.log"; }
 
@@ -174,7 +174,7 @@ up() {
 	case $1 in
 	osd.*)
 		boot "$1"
-		await 60 "$1" osd_serves "$1"
+		await 120 "$1" osd_serves "$1"
 		;;
 	mon.*) spawn "$1" ceph-mon -f -i "${1#mon.}" ;;
 	mgr.*) spawn "$1" ceph-mgr -f -i "${1#mgr.}" ;;
@@ -211,7 +211,7 @@ start() { # start OSDS
 	for i in "${mkfs[@]}"; do wait "$i" || { cat "$dir"/osd.*.out >&2; exit 1; }; done
 	up mgr.a
 	for ((i = 0; i < osds; i++)); do boot "osd.$i"; done
-	for ((i = 0; i < osds; i++)); do await 60 "osd.$i" osd_serves "osd.$i"; done
+	for ((i = 0; i < osds; i++)); do await 120 "osd.$i" osd_serves "osd.$i"; done
 }
 
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }

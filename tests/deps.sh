@@ -42,6 +42,11 @@ if [ ${#packages[@]} -gt 0 ]; then
 	fi
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+	if command -v systemctl >/dev/null; then # nor at the next boot
+		for service in redis-server redis-sentinel; do
+			[[ " ${packages[*]} " != *" $service "* ]] || systemctl disable -q "$service" 2>/dev/null || true
+		done
+	fi
 fi
 if ! .deps/venv/bin/python -c "import boto3, sys; sys.exit(boto3.__version__ != '$BOTO3')" 2>/dev/null; then
 	python3 -m venv .deps/venv

@@ -65,8 +65,9 @@ func Main(m *testing.M) {
 }
 
 // Start returns the cluster that all tests of this binary share, with one
-// OSD. The environment HERALD_TEST_CEPH names the directory of a cluster that
-// runs already (tests/ceph.sh start DIR) and is used instead.
+// OSD. The environment HERALD_TEST_CEPH names the directory (absolute) of a
+// cluster that runs already (tests/ceph.sh start DIR) and is used instead; its
+// end is then up to who started it.
 func Start(t testing.TB) *Cluster {
 	t.Helper()
 	require(t, "ceph", "ceph-mon", "ceph-mgr", "ceph-osd")

@@ -1,0 +1,147 @@
+package redis
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// ErrNotDurable is Open's answer, with RequireAOF, about a server that can lose
+// what it acknowledged when its machine ends.
+var ErrNotDurable = errors.New("redis is not durable")
+
+// openTimeout is how long Open tries to reach a server.
+const openTimeout = 30 * time.Second
+
+// examine looks at every master: whether it is new enough, tells which history
+// it has, and how durable it is.
+func (d *Driver) examine(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	// The first call also measures the server's clock.
+	c := &call{keys: d.nameKeys(), args: []any{"TIME"}}
+	_, n, err := d.do(ctx, c)
+	if err != nil {
+		return err
+	}
+	r := newReader(c.reply)
+	seconds, micros := r.nextNumber(), r.nextNumber()
+	if r.err != nil {
+		return r.err
+	}
+	n.clock.observe(c.sent, c.answered, seconds*1e6+micros)
+	var (
+		mu     sync.Mutex // guards what follows
+		faults []string
+		info   = true
+	)
+	err = d.eachMaster(ctx, func(ctx context.Context, client *goredis.Client) error {
+		may, err := mayInfo(ctx, client)
+		found := weaknesses(ctx, client)
+		mu.Lock()
+		defer mu.Unlock()
+		info = info && may
+		faults = append(faults, found...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	d.mayInfo = info
+	if !info {
+		d.log.Warn("redis refuses INFO to this user: a failover that loses writes may not be noticed; allow +info")
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	if d.opts.RequireAOF {
+		return fmt.Errorf("%w, but that is required: %s", ErrNotDurable, strings.Join(faults, "; "))
+	}
+	d.log.Warn("redis can lose acknowledged changes", "why", strings.Join(faults, "; "))
+	return nil
+}
+
+// mayInfo answers whether INFO is allowed. It fails when the server is too old.
+func mayInfo(ctx context.Context, c *goredis.Client) (bool, error) {
+	text, err := c.Info(ctx, "server").Result()
+	if err != nil {
+		if goredis.IsPermissionError(err) {
+			return false, nil
+		}
+		return false, err
+	}
+	_, version, _ := strings.Cut(text, "redis_version:")
+	major, _, _ := strings.Cut(version, ".")
+	if n, err := strconv.Atoi(major); err == nil && n < 6 {
+		return false, fmt.Errorf("redis %s is too old: 6.0 or later is needed", strings.TrimSpace(strings.Split(version, "\r")[0]))
+	}
+	return true, nil
+}
+
+// wanted are the settings under which nothing acknowledged is lost. Never
+// written.
+var wanted = []struct{ name, value, why string }{
+	{"appendonly", "yes", "changes are not written to a file"},
+	{"appendfsync", "always", "the file is not flushed with each change"},
+	{"no-appendfsync-on-rewrite", "no", "the file is not flushed while it is rewritten"},
+	{"maxmemory-policy", "noeviction", "keys may be evicted"},
+}
+
+// weaknesses tells what a server can lose.
+func weaknesses(ctx context.Context, c *goredis.Client) []string {
+	addr := c.Options().Addr
+	var found []string
+	for _, w := range wanted {
+		got, err := c.ConfigGet(ctx, w.name).Result()
+		if err != nil {
+			return append(found, fmt.Sprintf("%s does not tell (%v); allow +config|get", addr, err))
+		}
+		value, ok := got[w.name]
+		if w.name == "maxmemory-policy" && strings.HasPrefix(value, "volatile-") {
+			continue // nothing that matters has a time to live
+		}
+		if ok && value != w.value {
+			found = append(found, fmt.Sprintf("%s has %s %s: %s", addr, w.name, value, w.why))
+		}
+	}
+	return found
+}
+
+// tls reads the certificates; nil without TLS.
+func (o *Options) tls(t target) (*tls.Config, error) {
+	if !t.tls {
+		if o.TLSCA != "" || o.TLSCert != "" || o.TLSKey != "" {
+			return nil, fmt.Errorf("%w: certificates need rediss instead of redis", errURL)
+		}
+		return nil, nil
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.TLSCA != "" {
+		pem, err := os.ReadFile(o.TLSCA)
+		if err != nil {
+			return nil, fmt.Errorf("read authorities of redis: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("read authorities of redis: no certificate in %s", o.TLSCA)
+		}
+	}
+	if o.TLSCert == "" && o.TLSKey == "" {
+		return config, nil
+	}
+	pair, err := tls.LoadX509KeyPair(o.TLSCert, o.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate for redis: %w", err)
+	}
+	config.Certificates = []tls.Certificate{pair}
+	return config, nil
+}

@@ -1,0 +1,262 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"herald/queue"
+)
+
+// Kinds of changes, in the order in which the script makes them.
+const (
+	commitOp = iota
+	abortOp
+	renewOp
+	reserveOp
+	opKinds
+)
+
+// op is one change that waits to be sent, or is under way.
+type op struct {
+	q    *Queue
+	kind int
+	id   string
+	args []any // after the id, for the script
+	size int   // about, of args
+
+	done chan opResult // has room for one
+
+	mu      sync.Mutex // guards what follows
+	dropped bool       // nobody waits for it any more
+	ended   bool       // done has its result
+}
+
+// opResult is the script's answer to an op, a character, or why there is none.
+type opResult struct {
+	code byte
+	err  error
+}
+
+// lane gathers the ops for a node: what waits while others are under way goes
+// together, with one script for each queue, and more where there is much.
+type lane struct {
+	d *Driver
+	n *node
+
+	mu      sync.Mutex // guards what follows
+	waiting []*op
+	workers int
+}
+
+// Bounds of what goes together.
+const (
+	laneWorkers  = 2       // connections that are used at once
+	scriptOps    = 64      // ops in a script call
+	scriptBytes  = 256_000 // in a script call, but for a larger op alone
+	pipelineOps  = 512
+	pipelineSize = 4 << 20
+)
+
+// submit hands an op to the lane. Errors: errClosed.
+func (l *lane) submit(o *op) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.workers < laneWorkers {
+		if err := l.d.spawn(l.work); err != nil {
+			return err
+		}
+		l.workers++
+	}
+	l.waiting = append(l.waiting, o)
+	return nil
+}
+
+// work sends what waits until nothing does.
+func (l *lane) work() {
+	for {
+		ops := l.take()
+		if ops == nil {
+			return
+		}
+		l.send(ops)
+	}
+}
+
+// take returns the next ops to be sent together, in their order; or nil, and
+// the worker has ended.
+func (l *lane) take() []*op {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting) == 0 {
+		l.workers--
+		return nil
+	}
+	n, size := 0, 0
+	for n < len(l.waiting) && n < pipelineOps && (n == 0 || size+l.waiting[n].size <= pipelineSize) {
+		size += l.waiting[n].size
+		n++
+	}
+	ops := l.waiting[:n:n]
+	l.waiting = l.waiting[n:]
+	return ops
+}
+
+// group is what one script call does for a queue.
+type group struct {
+	q    *Queue
+	ops  [opKinds][]*op
+	n    int
+	size int
+	past mark // of the queue, before the call is sent
+	call *call
+}
+
+// send sends ops and passes on what becomes of them.
+func (l *lane) send(ops []*op) {
+	open := make(map[*past]*group)
+	var groups []*group
+	for _, o := range ops {
+		if !o.wanted() {
+			continue
+		}
+		g := open[o.q.past]
+		if g == nil || g.n == scriptOps || g.size+o.size > scriptBytes {
+			g = &group{q: o.q}
+			open[o.q.past] = g
+			groups = append(groups, g)
+		}
+		g.ops[o.kind] = append(g.ops[o.kind], o)
+		g.n++
+		g.size += o.size
+	}
+	calls := make([]*call, len(groups))
+	for i, g := range groups {
+		g.past = g.q.past.mark()
+		g.call = g.compose(l.d)
+		calls[i] = g.call
+	}
+	if len(calls) == 0 {
+		return
+	}
+	l.d.exec(l.d.ctx, l.n, calls...)
+	for _, g := range groups {
+		g.finish(l.d, l.n)
+	}
+}
+
+func (g *group) compose(d *Driver) *call {
+	args := make([]any, 0, 7+5*g.n)
+	args = append(args, g.q.id, d.infoFlag(), d.channel())
+	for _, ops := range g.ops {
+		args = append(args, len(ops))
+	}
+	for _, ops := range g.ops {
+		for _, o := range ops {
+			args = append(append(args, o.id), o.args...)
+		}
+	}
+	return &call{script: changeScript, keys: g.q.keys, args: args}
+}
+
+// finish hands out the results of a call.
+func (g *group) finish(d *Driver, n *node) {
+	codes := ""
+	r, err := d.read(g.q, n, g.call, g.past)
+	if err == nil {
+		codes = r.text(0)
+		if err = r.err; err == nil && len(codes) != g.n {
+			err = errReply
+		}
+	}
+	i := 0
+	for _, ops := range g.ops {
+		for _, o := range ops {
+			result := opResult{err: err}
+			if err == nil {
+				result.code = codes[i]
+			}
+			i++
+			o.end(result)
+		}
+	}
+}
+
+// wanted is whether somebody waits for the op.
+func (o *op) wanted() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.dropped
+}
+
+// end passes the result on. A reservation that nobody waits for is given back.
+func (o *op) end(r opResult) {
+	o.mu.Lock()
+	dropped := o.dropped
+	o.ended = true
+	o.mu.Unlock()
+	o.done <- r
+	if dropped && o.kind == reserveOp {
+		o.q.abandon(o.id)
+	}
+}
+
+// drop is called by who does not want to wait any longer. It answers false
+// when there is nothing to wait for: the result is there, or comes at once.
+func (o *op) drop() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.dropped = !o.ended
+	return o.dropped
+}
+
+// change makes a change, sent until it is answered or ctx is done.
+func (q *Queue) change(ctx context.Context, kind int, id string, size int, args ...any) (byte, error) {
+	var code byte
+	sent := false
+	err := q.d.retry(ctx, func() error {
+		n, err := q.d.node(ctx, q.keys[0])
+		if err != nil {
+			return err
+		}
+		o := &op{q: q, kind: kind, id: id, args: args, size: size + len(id) + 16, done: make(chan opResult, 1)}
+		if err := n.lane.submit(o); err != nil {
+			return err
+		}
+		select {
+		case r := <-o.done:
+			code, sent = r.code, true
+			return r.err
+		case <-ctx.Done():
+			if o.drop() {
+				return ctx.Err()
+			}
+			r := <-o.done
+			code, sent = r.code, true
+			return r.err
+		}
+	})
+	if err != nil && sent && kind == reserveOp && !errors.Is(err, queue.ErrNoSuchQueue) {
+		q.abandon(id) // its outcome is not known
+	}
+	return code, err
+}
+
+// abandonTimeout bounds the tries to give room back that nobody waits for;
+// what they leave is found by its time stamp.
+const abandonTimeout = 10 * time.Second
+
+// abandon aborts a reservation whose caller has gone, beside.
+func (q *Queue) abandon(id string) {
+	_ = q.d.spawn(func() { // closed: somebody else finds it
+		ctx, cancel := context.WithTimeout(q.d.ctx, abandonTimeout)
+		defer cancel()
+		_, _ = q.change(ctx, abortOp, id, 0)
+	})
+}
+
+// newToken returns what tells a call from all others.
+func newToken() string { return strconv.FormatUint(rand.Uint64(), 36) }

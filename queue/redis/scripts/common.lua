@@ -1,0 +1,63 @@
+-- Goes before every script of a queue.
+--
+-- KEYS, all in one hash slot, the same for every such script:
+--   meta      HASH  id, capacity, what is counted, number, term, history, fence, wait, ended, check
+--   reserved  HASH  reservation id -> size (8 bytes), entries (4 bytes), big endian, and the intent
+--   times     ZSET  reservation id:bytes with overhead -> when made or last renewed
+--   data      HASH  marker -> the entry's data
+--   order     ZSET  marker -> the entry's number
+--   attempts  HASH  marker -> failed attempts and time of the latest; only entries that failed
+--   ended     HASH  reservation id -> token of the call that ended it; since a while ago
+--   before    HASH  the same, of the while before
+--   deleted   HASH  ids of queues of this name that were deleted -> token of the call
+-- Times are microseconds of the server's clock. A marker is
+-- number-term-time-size of its entry: 16 digits, 4 characters, 16 digits, digits.
+-- ARGV[1] is the id of the queue as the caller knows it.
+--
+-- Replies begin with a status: 1 done; 0 the queue was deleted; -1 it is not
+-- there and nobody deleted it; then number and term of the queue's last write,
+-- and the server's time.
+local call = redis.call
+local meta, reserved, times, data, order, attempts, ended, before, deleted = unpack(KEYS)
+
+local function now()
+  local t = call('TIME')
+  return t[1] * 1000000 + t[2]
+end
+
+local function gone()
+  return {call('HEXISTS', deleted, ARGV[1]) - 1}
+end
+
+-- all calls a command with any number of arguments that belong in pairs at most.
+local function all(command, key, args)
+  for i = 1, #args, 1000 do
+    call(command, key, unpack(args, i, math.min(i + 999, #args)))
+  end
+end
+
+-- size is that of an entry with its overhead.
+local function size(marker)
+  return tonumber(string.sub(marker, 40)) + 10
+end
+
+-- follow returns term and number to write under. A term is the time that one
+-- server is master: its replication id changes when it restarts and when a
+-- replica is promoted. With each, the numbers skip those that the server
+-- before may have given to writes that are lost.
+local function follow(info, term, number, time)
+  if info ~= '1' then
+    return term, number
+  end
+  local id = string.match(call('INFO', 'replication'), 'master_replid:(%x+)')
+  if id == term then
+    return term, number
+  end
+  local history = (call('HGET', meta, 'history') or '') .. string.format('%s %.0f\n', term, number)
+  while #history > 4000 do
+    history = string.match(history, '\n(.*)')
+  end
+  number = math.max(number + 1000000, time)
+  call('HSET', meta, 'term', id, 'number', number, 'history', history)
+  return id, number
+end

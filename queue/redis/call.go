@@ -160,6 +160,8 @@ func (d *Driver) retry(ctx context.Context, f func() error) error {
 	}
 }
 
+func isNil(err error) bool { return errors.Is(err, goredis.Nil) }
+
 // transientWords begin, or are in, answers that a server gives for a while
 // only: it starts, it was demoted, a slot moves, too few replicas are there.
 // Redis 6 wraps what a script's command answered. Never written.

@@ -30,8 +30,10 @@ func (d *Driver) handle(name, id string) *Queue {
 	return &Queue{d: d, name: name, id: id, keys: d.queueKeys(name), past: d.pastOf(id)}
 }
 
-func (d *Driver) infoFlag() string {
-	if d.mayInfo {
+func (d *Driver) infoFlag() string { return flag(d.mayInfo) }
+
+func flag(b bool) string {
+	if b {
 		return "1"
 	}
 	return "0"

@@ -131,7 +131,6 @@ func Open(ctx context.Context, url string, opts Options) (*Driver, error) {
 		opts: opts, log: opts.Logger, namespace: tag(opts.Namespace), waiters: newWaiters(),
 		nodes: make(map[*goredis.Client]*node), pasts: make(map[string]*past),
 	}
-	goredis.SetLogger(silence{}) // what it says comes as an error as well
 	d.ctx, d.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	d.connect(t, config)
 	if err := d.examine(ctx); err != nil {
@@ -139,12 +138,6 @@ func Open(ctx context.Context, url string, opts Options) (*Driver, error) {
 	}
 	return d, nil
 }
-
-// silence is a logger.
-type silence struct{}
-
-// Printf writes nothing.
-func (silence) Printf(context.Context, string, ...any) {}
 
 // connect makes the client; nothing is sent. It repeats nothing by itself, nor
 // follows a Cluster's redirections: call does.

@@ -47,6 +47,8 @@ var (
 	renewText string
 	//go:embed scripts/group.lua
 	groupText string
+	//go:embed scripts/check.lua
+	checkText string
 )
 
 // The scripts; never written.
@@ -64,4 +66,5 @@ var (
 	acquireScript      = newScript(acquireText, true)
 	renewScript        = newScript(renewText, true)
 	groupScript        = newScript(groupText, true)
+	checkScript        = newScript(commonText+checkText, false)
 )

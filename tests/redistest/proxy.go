@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -25,8 +26,10 @@ type CuttingProxy struct {
 	conns  map[net.Conn]bool
 	closed bool
 	paused chan struct{} // closed by Resume; nil when not paused
-	left   int           // commands until the next cut; 0: none
-	every  int           // what left is set to after a cut
+	match  func(name string, raw []byte) bool
+	left   int // commands until the next cut
+	every  int // what left is set to after a cut
+	more   int // cuts to come
 	cuts   int
 	seen   int
 }
@@ -74,15 +77,29 @@ func (p *CuttingProxy) CutAll() {
 }
 
 // CutAfter cuts once: at the n-th command from now on.
-func (p *CuttingProxy) CutAfter(n int) { p.arm(n, 0) }
+func (p *CuttingProxy) CutAfter(n int) { p.arm(n, 1) }
 
 // CutEvery cuts at each n-th command, until it is called with 0.
-func (p *CuttingProxy) CutEvery(n int) { p.arm(n, n) }
+func (p *CuttingProxy) CutEvery(n int) { p.arm(n, math.MaxInt) }
 
-func (p *CuttingProxy) arm(left, every int) {
+// CutNext cuts at each of the next n commands.
+func (p *CuttingProxy) CutNext(n int) { p.arm(1, n) }
+
+func (p *CuttingProxy) arm(every, more int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.left, p.every, p.seen = left, every, 0
+	if every == 0 {
+		more = 0
+	}
+	p.left, p.every, p.more, p.seen = every, every, more, 0
+}
+
+// Match has only those commands count for which f answers true; raw is how they
+// came. Without it all count but those of the client library's own.
+func (p *CuttingProxy) Match(f func(name string, raw []byte) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.match = f
 }
 
 // Cuts is how often a reply was lost.
@@ -139,20 +156,21 @@ func counts(name string) bool {
 }
 
 // cutNow counts a command and tells whether its reply is to be lost.
-func (p *CuttingProxy) cutNow(name string) bool {
+func (p *CuttingProxy) cutNow(name string, raw []byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !counts(name) {
+	if p.match != nil && !p.match(name, raw) || p.match == nil && !counts(name) {
 		return false
 	}
 	p.seen++
-	if p.left == 0 {
+	if p.more == 0 {
 		return false
 	}
 	if p.left--; p.left > 0 {
 		return false
 	}
 	p.left = p.every
+	p.more--
 	p.cuts++
 	return true
 }
@@ -197,7 +215,7 @@ func (p *CuttingProxy) serve(client net.Conn) {
 		if err != nil {
 			return
 		}
-		lose <- p.cutNow(name)
+		lose <- p.cutNow(name, raw)
 		if _, err := server.Write(raw); err != nil {
 			return
 		}

@@ -112,6 +112,7 @@ local function renew(i)
   end
   stamp[#stamp + 1] = time
   stamp[#stamp + 1] = ids[i] .. ':' .. string.format('%.0f', total)
+  number = number + 1
   return '1'
 end
 
@@ -182,7 +183,7 @@ end
 if #stamp > 0 then
   call('ZADD', times, unpack(stamp))
 end
-if #removed > 0 or #made > 0 then
+if #removed > 0 or #stamp > 0 then
   call('HSET', meta, 'entries', entries, 'bytes', bytes, 'reservations', count, 'reserved', held, 'number', number)
 elseif again then
   call('HSET', meta, 'again', time) -- a write for WAIT to wait for

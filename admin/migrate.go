@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"herald/notify"
 	"herald/queue"
 )
 
@@ -54,8 +55,9 @@ const (
 // in the source; the next migration finds it in the target by its intent.
 type migration struct {
 	from, to queue.Driver
-	keep     bool // leave the empty queues in the source
-	force    bool // also while gateways use them
+	format   notify.EntryFormat // of events in the target
+	keep     bool               // leave the empty queues in the source
+	force    bool               // also while gateways use them
 	progress io.Writer
 
 	sum    summary
@@ -72,6 +74,7 @@ type summary struct {
 	AlreadyThere int64  `json:"already_there"` // by a migration that was interrupted
 	Bytes        int64  `json:"bytes"`         // of the entries moved
 	Reservations int64  `json:"reservations"`  // moved
+	Unreadable   int64  `json:"unreadable"`    // entries that were moved as they are, since they are none that can be written in the target's format
 }
 
 func (m *migration) run(ctx context.Context) (summary, error) {
@@ -242,6 +245,7 @@ func (q *queueMove) moveEntries(ctx context.Context) error {
 		if err != nil || len(list) == 0 {
 			return err
 		}
+		q.recode(list)
 		n, markers := q.alreadyThere(list)
 		if n > 0 {
 			q.sum.AlreadyThere += int64(n)
@@ -258,6 +262,22 @@ func (q *queueMove) moveEntries(ctx context.Context) error {
 		if err := q.tick(ctx, q.name); err != nil {
 			return err
 		}
+	}
+}
+
+// recode turns events into the target's format. Dead letters have one of their
+// own, which is the same everywhere.
+func (q *queueMove) recode(list []queue.Entry) {
+	if q.format == notify.EntriesOwn || strings.HasSuffix(q.name, ".dead") {
+		return
+	}
+	for i := range list {
+		data, err := notify.Recode(list[i].Data, q.format)
+		if err != nil {
+			q.sum.Unreadable++
+			continue
+		}
+		list[i].Data = data
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"herald/notify"
 	"herald/queue"
 )
 
@@ -23,11 +24,17 @@ const exitFindings = 4
 // is moved must not be in use.
 type Places interface {
 	// Open opens the queues at a place: a value of the option queue, or
-	// @FILE, a file that holds one. name is how the place is called in
-	// messages. The caller closes the driver.
-	Open(ctx context.Context, place string) (d queue.Driver, name string, err error)
+	// @FILE, a file that holds one. The caller closes the driver.
+	Open(ctx context.Context, place string) (Place, error)
 	// Moved notes that all queues are at another place now.
 	Moved(ctx context.Context, to string) error
+}
+
+// Place is an open place.
+type Place struct {
+	queue.Driver
+	Name   string             // in messages
+	Format notify.EntryFormat // of the events in its queues
 }
 
 // queueNames are the queues that --name names, or all.
@@ -147,20 +154,20 @@ func (a *Admin) queueMigrate(ctx context.Context, c *call) error {
 	case c.from == "" || c.to == "":
 		return invalid("no --from or no --to given: embedded, a URL as in the option queue, or @FILE, a file that holds one")
 	}
-	from, fromName, err := a.Places.Open(ctx, c.from)
+	from, err := a.Places.Open(ctx, c.from)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = from.Close() }() // everything it was told is durable
-	to, toName, err := a.Places.Open(ctx, c.to)
+	to, err := a.Places.Open(ctx, c.to)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = to.Close() }() // likewise
-	if fromName == toName {
-		return invalid("--from and --to are the same place: %s", toName)
+	if from.Name == to.Name {
+		return invalid("--from and --to are the same place: %s", to.Name)
 	}
-	m := &migration{from: from, to: to, keep: c.keep, force: c.force, progress: c.errOut}
+	m := &migration{from: from, to: to, format: to.Format, keep: c.keep, force: c.force, progress: c.errOut}
 	sum, err := m.run(ctx)
 	if err != nil {
 		return err
@@ -168,6 +175,6 @@ func (a *Admin) queueMigrate(ctx context.Context, c *call) error {
 	if err := a.Places.Moved(ctx, c.to); err != nil {
 		return err
 	}
-	sum.From, sum.To = fromName, toName
+	sum.From, sum.To = from.Name, to.Name
 	return c.print(sum)
 }

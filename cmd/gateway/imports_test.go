@@ -31,6 +31,7 @@ var rules = []rule{
 	{pkg: "queue/locktest", ours: []string{"queue", "queue/queuetest"}, never: []string{"net/http"}},
 	{pkg: "store/posix", ours: []string{"store", "journal"}, never: []string{"net/http", "encoding/xml"}},
 	{pkg: "queue/embedded", ours: []string{"queue", "journal"}, never: []string{"net/http", "encoding/xml"}},
+	{pkg: "queue/redis", ours: []string{"queue"}, never: []string{"net/http", "encoding/xml"}},
 	{pkg: "rados", never: []string{"net/http", "encoding/xml"}},
 	{pkg: "queue/rados", ours: []string{"queue", "rados"}, never: []string{"net/http", "encoding/xml"}},
 	{pkg: "auth", ours: []string{"store"}},

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 
+	"herald/admin"
+	"herald/notify"
 	"herald/queue"
 	"herald/store"
 )
@@ -26,7 +28,7 @@ func queueDrivers() []string {
 // namespace when the URL does not.
 func openRemote(ctx context.Context, u queueURL, c *config, storeID string, log *slog.Logger) (queue.Driver, error) {
 	if u.namespace == "" {
-		u = u.withNamespace(namespaceOf(u, storeID))
+		u = u.withNamespace(namespaceOf(u, c, storeID))
 	}
 	if u.kind == kindRADOS {
 		return openRADOS(ctx, u, c, log)
@@ -37,19 +39,27 @@ func openRemote(ctx context.Context, u queueURL, c *config, storeID string, log 
 // namespaceOf is the namespace of a store's queues. Unless the URL names one
 // they are the store's own, so that gateways that have nothing to do with each
 // other do not mix on one server.
-func namespaceOf(u queueURL, storeID string) string {
-	if u.namespace != "" {
+func namespaceOf(u queueURL, c *config, storeID string) string {
+	switch {
+	case u.namespace != "":
 		return u.namespace
+	case u.kind == kindRADOS && c.QueueRADOSRGWCompatible:
+		return rgwNamespace
 	}
 	return "herald-" + storeID
 }
 
+// rgwNamespace is where radosgw has its queues.
+const rgwNamespace = "notif"
+
 // openQueues chooses the queues.
 func (g *gateway) openQueues() error {
+	logRedis(g.log)
 	u, err := parseQueueURL(g.config.Queue)
 	if err != nil {
 		return err
 	}
+	g.place = u
 	if u.kind == kindEmbedded {
 		g.queues = g.embedded
 		return nil
@@ -58,7 +68,16 @@ func (g *gateway) openQueues() error {
 		return openRemote(ctx, u, &g.config, g.storeID, g.log)
 	})
 	g.queues = g.remote
+	g.registry.MustRegister(g.remote.metrics()...)
 	return nil
+}
+
+// entryFormat is how events are written to the queues at a place.
+func entryFormat(u queueURL, c *config) notify.EntryFormat {
+	if u.kind == kindRADOS && c.QueueRADOSRGWCompatible {
+		return notify.EntriesRGW
+	}
+	return notify.EntriesOwn
 }
 
 // placeRecord is where the gateway notes the place of its queues, so that the
@@ -72,10 +91,10 @@ type usedPlace struct {
 	URL       string `json:"url"` // without user and password
 }
 
-func (g *gateway) place(u queueURL) usedPlace {
+func (g *gateway) usedPlace(u queueURL) usedPlace {
 	p := usedPlace{Kind: u.kind, URL: u.String()}
 	if u.kind != kindEmbedded {
-		p.Namespace = namespaceOf(u, g.storeID)
+		p.Namespace = namespaceOf(u, &g.config, g.storeID)
 	}
 	return p
 }
@@ -84,10 +103,7 @@ func (g *gateway) place(u queueURL) usedPlace {
 // queues elsewhere is not forgotten, and that the server, if it answers, is
 // one that can be used. A server that does not answer may come later.
 func (g *gateway) startQueues(ctx context.Context) error {
-	u, err := parseQueueURL(g.config.Queue)
-	if err != nil {
-		return err
-	}
+	u := g.place
 	if g.remote != nil {
 		if err := g.refuseLeft(ctx); err != nil {
 			return err
@@ -96,7 +112,7 @@ func (g *gateway) startQueues(ctx context.Context) error {
 			return fmt.Errorf("option queue: %s: %w", u, err)
 		}
 	}
-	now := g.place(u)
+	now := g.usedPlace(u)
 	last, err := g.lastPlace(ctx)
 	if err != nil {
 		return err
@@ -191,21 +207,22 @@ func (places) parse(place string) (queueURL, error) {
 }
 
 // Open opens the queues at a place.
-func (p places) Open(ctx context.Context, place string) (queue.Driver, string, error) {
+func (p places) Open(ctx context.Context, place string) (admin.Place, error) {
 	u, err := p.parse(place)
 	if err != nil {
-		return nil, "", err
+		return admin.Place{}, err
 	}
 	if u.kind == kindEmbedded {
-		return keepOpen{p.g.embedded}, u.String(), nil
+		return admin.Place{Driver: keepOpen{p.g.embedded}, Name: u.String()}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	d, err := openRemote(ctx, u, &p.g.config, p.g.storeID, p.g.log)
 	if err != nil {
-		return nil, "", fmt.Errorf("queue %s: %w", u, err)
+		return admin.Place{}, fmt.Errorf("queue %s: %w", u, err)
 	}
-	return d, u.withNamespace(namespaceOf(u, p.g.storeID)).String(), nil
+	u = u.withNamespace(namespaceOf(u, &p.g.config, p.g.storeID))
+	return admin.Place{Driver: d, Name: u.String(), Format: entryFormat(u, &p.g.config)}, nil
 }
 
 // Moved notes where the queues are now.
@@ -214,7 +231,7 @@ func (p places) Moved(ctx context.Context, to string) error {
 	if err != nil {
 		return err
 	}
-	return p.g.notePlace(ctx, p.g.place(u))
+	return p.g.notePlace(ctx, p.g.usedPlace(u))
 }
 
 // keepOpen is a driver that is closed by somebody else.

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"herald/queue"
 )
@@ -87,7 +91,7 @@ func (r *remoteQueues) get(ctx context.Context) (queue.Driver, error) {
 		case <-running:
 		case <-ctx.Done():
 			if err == nil {
-				err = errors.New("it does not answer")
+				err = fmt.Errorf("it does not answer: %w", context.Cause(ctx))
 			}
 			return nil, &awayError{r.where, err}
 		}
@@ -110,6 +114,13 @@ func (r *remoteQueues) reach(ctx context.Context) error {
 		r.log.Warn("queue does not answer: writes that cause events are refused until it does", "queue", r.where)
 	}
 	return nil
+}
+
+// refused tells whether a server, or the URL, was of no use, rather than away.
+func refused(err error) bool {
+	var network net.Error
+	return !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) &&
+		!errors.Is(err, io.EOF) && !errors.As(err, &network)
 }
 
 // attempt opens the driver once.
@@ -139,6 +150,41 @@ func (r *remoteQueues) attempt() {
 // bounded is a context for a call that a client waits for.
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, remoteTimeout)
+}
+
+// lossTeller is a driver that finds out when its server lost what it had
+// acknowledged.
+type lossTeller interface {
+	Lost() uint64
+}
+
+// metrics tell whether the server is reached, and what it lost.
+func (r *remoteQueues) metrics() []prometheus.Collector {
+	return []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "herald_queue_open", Help: "1 when the queues' server was reached since the start.",
+		}, func() float64 {
+			if r.opened() == nil {
+				return 0
+			}
+			return 1
+		}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "herald_queue_losses_total", Help: "How often the queues' server was found to have lost what it had acknowledged.",
+		}, func() float64 {
+			if l, ok := r.opened().(lossTeller); ok {
+				return float64(l.Lost())
+			}
+			return 0
+		}),
+	}
+}
+
+// opened is the driver, or nil while it could not be opened.
+func (r *remoteQueues) opened() queue.Driver {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.driver
 }
 
 // Create makes a queue.

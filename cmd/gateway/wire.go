@@ -35,6 +35,7 @@ type gateway struct {
 	store    *store.Service
 	storeID  string
 	embedded *embedded.Driver
+	place    queueURL      // of queues
 	queues   queue.Driver  // embedded, or remote
 	remote   *remoteQueues // nil: queues are embedded
 	users    *auth.Users
@@ -106,7 +107,8 @@ func (g *gateway) openServices() error {
 	var err error
 	g.notify, err = notify.New(notify.Config{
 		Records: g.store.Records(), Outcomes: g.store.Outcomes(), Queues: g.queues,
-		Region: c.Region, HostID: hostID, Logger: g.log, Registerer: g.registry,
+		StoreID: g.storeID, StoreExclusive: true, // posix locks its directory
+		EntryFormat: entryFormat(g.place, &c), Region: c.Region, HostID: hostID, Logger: g.log, Registerer: g.registry,
 		Options: notify.Options{
 			Shards: c.TopicShards, QueueCapacity: c.QueueCapacity,
 			Lease:      c.QueueLease,

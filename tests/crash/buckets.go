@@ -29,14 +29,14 @@ type smallBucket struct {
 // bucketWorker is a client that makes, tags and deletes buckets of its own.
 type bucketWorker struct {
 	*worker
-	buckets []*smallBucket
+	small []*smallBucket
 }
 
 func newBucketWorker(w *worker) *bucketWorker {
 	b := &bucketWorker{worker: w}
 	w.keys = nil
 	for i := range 3 {
-		b.buckets = append(b.buckets, &smallBucket{name: fmt.Sprintf("small-%d", i)})
+		b.small = append(b.small, &smallBucket{name: fmt.Sprintf("small-%d", i)})
 	}
 	return b
 }
@@ -44,7 +44,7 @@ func newBucketWorker(w *worker) *bucketWorker {
 func (w *bucketWorker) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		w.n++
-		b := w.buckets[w.n%len(w.buckets)]
+		b := w.small[w.n%len(w.small)]
 		if b.pending != nil {
 			select { // others may be free
 			case <-ctx.Done():
@@ -92,7 +92,7 @@ func (w *bucketWorker) settle(ctx context.Context, _ *deliveries) error {
 	if err != nil {
 		return err
 	}
-	for _, b := range w.buckets {
+	for _, b := range w.small {
 		got, err := w.state(ctx, b.name)
 		if err != nil {
 			return fmt.Errorf("bucket %s: %w", b.name, err)

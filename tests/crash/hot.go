@@ -17,12 +17,12 @@ type hotKey struct {
 	made  []string   // version ids
 }
 
-func newHotKeys() []*hotKey {
+func newHotKeys(b buckets) []*hotKey {
 	var out []*hotKey
-	for _, bucket := range []string{plainBucket, versionedBucket} {
+	for _, bucket := range b.all() {
 		for i := range 2 {
 			out = append(out, &hotKey{key: key{
-				bucket: bucket, name: fmt.Sprintf("hot/key %d", i), versioned: bucket == versionedBucket,
+				bucket: bucket, name: fmt.Sprintf("hot/key %d", i), versioned: bucket == b.versioned,
 			}})
 		}
 	}

@@ -19,11 +19,24 @@ import (
 	"time"
 )
 
-// The buckets.
-const (
-	plainBucket     = "plain"
-	versionedBucket = "versioned"
-)
+// buckets are the names of a gateway's buckets. Gateways that share queues have
+// buckets of other names.
+type buckets struct{ plain, versioned string }
+
+// bucketsOf are the buckets of the gateway of that name; "" when it is alone.
+func bucketsOf(name string) buckets {
+	if name != "" {
+		name = "-" + name
+	}
+	return buckets{"plain" + name, "versioned" + name}
+}
+
+func (b buckets) all() []string { return []string{b.plain, b.versioned} }
+
+// has tells whether a key "bucket/key" is in one of them.
+func (b buckets) has(id string) bool {
+	return strings.HasPrefix(id, b.plain+"/") || strings.HasPrefix(id, b.versioned+"/")
+}
 
 // kind of an op.
 type kind int

@@ -22,7 +22,7 @@ func (w *worker) settle(ctx context.Context, got *deliveries) error {
 			return fmt.Errorf("P1: %s: %w\n%s", k.id(), err, k.describe(all))
 		}
 	}
-	for _, bucket := range []string{plainBucket, versionedBucket} {
+	for _, bucket := range w.buckets.all() {
 		if err := w.compareListing(ctx, bucket, got); err != nil {
 			return fmt.Errorf("P1: %w", err)
 		}

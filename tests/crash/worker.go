@@ -41,17 +41,19 @@ type worker struct {
 	keys []*key
 	hot  []*hotKey
 	dark *atomic.Bool // the power was cut
+
+	buckets buckets // where the keys are
 }
 
-func newWorker(endpoint string, id int, seed uint64, hot []*hotKey, dark *atomic.Bool) *worker {
-	w := &worker{s3: newS3(endpoint), rand: rand.New(rand.NewPCG(seed, uint64(id))), id: id, hot: hot, dark: dark}
+func newWorker(endpoint string, id int, seed uint64, b buckets, hot []*hotKey, dark *atomic.Bool) *worker {
+	w := &worker{s3: newS3(endpoint), rand: rand.New(rand.NewPCG(seed, uint64(id))), id: id, buckets: b, hot: hot, dark: dark}
 	for i := range 3 {
-		for _, bucket := range []string{plainBucket, versionedBucket} {
+		for _, bucket := range w.buckets.all() {
 			name := fmt.Sprintf("%s/key %d", w.prefix(), i)
 			if i == 2 {
 				name = w.prefix() // also a directory
 			}
-			w.keys = append(w.keys, &key{bucket: bucket, name: name, versioned: bucket == versionedBucket})
+			w.keys = append(w.keys, &key{bucket: bucket, name: name, versioned: bucket == w.buckets.versioned})
 		}
 	}
 	return w

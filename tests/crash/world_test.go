@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	clients = 16
+	clients = 16 // of a gateway alone
 	topic   = "crash"
 	// deadTopic has an endpoint that never answers and gives events up soon:
 	// those of the keys with this prefix.
@@ -43,6 +43,8 @@ type client interface {
 type world struct {
 	t       *testing.T
 	g       *gatewaytest.Gateway
+	buckets buckets
+	alone   bool // nobody else delivers to the endpoint
 	sink    *sink
 	workers []*worker
 	clients []client
@@ -51,24 +53,42 @@ type world struct {
 }
 
 func newWorld(t *testing.T, opts gatewaytest.Options) *world {
-	w := &world{t: t, sink: &sink{got: newDeliveries()}, hot: newHotKeys()}
-	endpoint := httptest.NewServer(w.sink)
-	t.Cleanup(endpoint.Close)
+	t.Helper()
+	sink, endpoint := newSink(t)
+	w := joinWorld(t, "", clients, opts, sink, endpoint)
+	w.alone = true
+	return w
+}
+
+// newSink starts an endpoint.
+func newSink(t *testing.T) (s *sink, endpoint string) {
+	s = &sink{got: newDeliveries()}
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	return s, server.URL
+}
+
+// joinWorld is newWorld with an endpoint that others use as well. The name
+// tells the gateways apart.
+func joinWorld(t *testing.T, name string, clients int, opts gatewaytest.Options, s *sink, endpoint string) *world {
+	t.Helper()
+	b := bucketsOf(name)
+	w := &world{t: t, buckets: b, sink: s, hot: newHotKeys(b)}
 	opts.Args = append(opts.Args, "--log-level", "error", "--reservation-stale", "5s")
 	w.g = gatewaytest.Start(t, opts)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	for id := range clients {
-		worker := newWorker(w.g.URL, id, seed, w.hot, &w.dark)
+		worker := newWorker(w.g.URL, id, seed, b, w.hot, &w.dark)
 		w.workers = append(w.workers, worker)
 		w.clients = append(w.clients, worker)
 	}
-	w.clients = append(w.clients, newBucketWorker(newWorker(w.g.URL, clients, seed, nil, &w.dark)))
-	live := w.makeTopic(topic, map[string]string{"push-endpoint": endpoint.URL, "retry_sleep_duration": "0"})
+	w.clients = append(w.clients, newBucketWorker(newWorker(w.g.URL, clients, seed, b, nil, &w.dark)))
+	live := w.makeTopic(topic, map[string]string{"push-endpoint": endpoint, "retry_sleep_duration": "0"})
 	dead := w.makeTopic(deadTopic, map[string]string{
 		"push-endpoint": "http://127.0.0.1:1", "retry_sleep_duration": "0", "max_retries": "1",
 	})
-	for _, bucket := range []string{plainBucket, versionedBucket} {
+	for _, bucket := range b.all() {
 		w.makeBucket(bucket, live, dead)
 	}
 	return w
@@ -97,7 +117,7 @@ func (w *world) makeBucket(bucket string, live, dead types.TopicConfiguration) {
 		FilterRules: []types.FilterRule{{Name: types.FilterRuleNamePrefix, Value: aws.String(deadPrefix)}},
 	}}
 	_, err := client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &bucket})
-	if err == nil && bucket == versionedBucket {
+	if err == nil && bucket == w.buckets.versioned {
 		_, err = client.PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{
 			Bucket: &bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
 		})
@@ -116,6 +136,13 @@ func (w *world) makeBucket(bucket string, live, dead types.TopicConfiguration) {
 // load runs all clients until stop is done, or the gateway ended by itself.
 func (w *world) load(stop context.Context) {
 	w.t.Helper()
+	if err := w.tryLoad(stop); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// tryLoad is load; its error is a violation.
+func (w *world) tryLoad(stop context.Context) error {
 	ctx, cancel := context.WithCancel(stop)
 	defer cancel()
 	go func() {
@@ -129,32 +156,50 @@ func (w *world) load(stop context.Context) {
 	for _, c := range w.clients {
 		group.Go(func() error { return c.run(ctx) })
 	}
-	if err := group.Wait(); err != nil {
-		w.t.Fatal(err)
-	}
+	return group.Wait()
 }
 
 // loadAndKill runs all clients for a while and kills the gateway under them.
 func (w *world) loadAndKill(d time.Duration) {
 	w.t.Helper()
+	if err := w.tryLoadAnd(d, w.g.Kill); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// tryLoadAnd runs all clients for a while and calls f, while they go on.
+func (w *world) tryLoadAnd(d time.Duration, f func()) error {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
-	killed := make(chan struct{})
+	done := make(chan struct{})
 	go func() {
 		<-ctx.Done()
-		w.g.Kill()
-		close(killed)
+		f()
+		close(done)
 	}()
-	w.load(ctx)
-	<-killed
+	err := w.tryLoad(ctx)
+	<-done
+	return err
 }
 
 // restart starts the gateway again and checks P1 for every key.
 func (w *world) restart(after string) {
 	w.t.Helper()
-	if err := w.g.Run(); err != nil {
-		w.t.Fatalf("restart after %s: %v", after, err)
+	if err := w.tryRestart(after); err != nil {
+		w.t.Fatal(err)
 	}
+}
+
+// tryRestart is restart; its error is a violation.
+func (w *world) tryRestart(after string) error {
+	if err := w.g.Run(); err != nil {
+		return fmt.Errorf("restart after %s: %w", after, err)
+	}
+	return w.settle(after)
+}
+
+// settle checks P1 for every key.
+func (w *world) settle(after string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	var group errgroup.Group
@@ -162,8 +207,9 @@ func (w *world) restart(after string) {
 		group.Go(func() error { return c.settle(ctx, w.sink.got) })
 	}
 	if err := group.Wait(); err != nil {
-		w.t.Fatalf("after %s: %v", after, err)
+		return fmt.Errorf("after %s: %w", after, err)
 	}
+	return nil
 }
 
 // drain waits until every queue is empty, then checks P2 and P3. The clients
@@ -174,6 +220,12 @@ func (w *world) drain(after string) {
 	defer w.sink.kind.Store(false)
 	w.awaitEmpty(topic)
 	w.awaitEmpty(deadTopic)
+	w.check(after)
+}
+
+// check checks P2 and P3 when everything was delivered.
+func (w *world) check(after string) {
+	w.t.Helper()
 	var wrong []string
 	add := func(k *key, all []delivery, list []string) {
 		for _, s := range list {
@@ -197,7 +249,7 @@ func (w *world) drain(after string) {
 		add(&h.key, all, list)
 	}
 	for _, id := range w.sink.got.ids() {
-		if !known[id] {
+		if (w.alone || w.buckets.has(id)) && !known[id] {
 			first, _ := w.sink.got.of(id)
 			wrong = append(wrong, fmt.Sprintf("P2: invented: %s %s", id, first[0]))
 		}

@@ -36,8 +36,8 @@ var (
 	errBuild  error
 )
 
-// Binary returns the gateway's binary, built with the tag faults, or the one
-// that HERALD_GATEWAY names.
+// Binary returns the gateway's binary, built with the tag faults and with those
+// of the test, or the one that HERALD_GATEWAY names.
 func Binary(t testing.TB) string {
 	t.Helper()
 	buildOnce.Do(func() {
@@ -50,7 +50,7 @@ func Binary(t testing.TB) string {
 			return
 		}
 		binary = filepath.Join(dir, "gateway")
-		out, err := exec.Command("go", "build", "-tags", "faults", "-o", binary, "herald/cmd/gateway").CombinedOutput()
+		out, err := exec.Command("go", "build", "-tags", tags, "-o", binary, "herald/cmd/gateway").CombinedOutput()
 		if err != nil {
 			errBuild = fmt.Errorf("build the gateway: %w\n%s", err, out)
 		}
@@ -120,7 +120,13 @@ func New(t testing.TB, opts Options) *Gateway {
 
 // Run starts the process and waits until it is ready. After Stop or Kill it
 // may be called again: addresses and directory stay.
-func (g *Gateway) Run() error {
+func (g *Gateway) Run() error { return g.run("/readyz") }
+
+// Launch is Run that does not wait until the gateway is ready, but only until
+// it answers.
+func (g *Gateway) Launch() error { return g.run("/healthz") }
+
+func (g *Gateway) run(until string) error {
 	args := append([]string{
 		"serve", "--data", g.Data, "--listen", strings.TrimPrefix(g.URL, "http://"), "--ops", strings.TrimPrefix(g.Ops, "http://"),
 	}, g.opts.Args...)
@@ -142,10 +148,18 @@ func (g *Gateway) Run() error {
 		g.mu.Unlock()
 		close(done)
 	}()
-	return g.waitReady(done)
+	return g.waitFor(until, done)
 }
 
-func (g *Gateway) waitReady(done chan struct{}) error {
+// WaitReady waits until the gateway that runs is ready.
+func (g *Gateway) WaitReady() error {
+	g.mu.Lock()
+	done := g.done
+	g.mu.Unlock()
+	return g.waitFor("/readyz", done)
+}
+
+func (g *Gateway) waitFor(path string, done chan struct{}) error {
 	deadline := time.Now().Add(startTimeout)
 	for time.Now().Before(deadline) {
 		select {
@@ -153,7 +167,7 @@ func (g *Gateway) waitReady(done chan struct{}) error {
 			return fmt.Errorf("the gateway ended at its start: %w\n%s", g.exit(), g.Log(4000))
 		default:
 		}
-		resp, err := http.Get(g.Ops + "/readyz")
+		resp, err := http.Get(g.Ops + path)
 		if err == nil {
 			_, _ = io.Copy(io.Discard, resp.Body)
 			_ = resp.Body.Close()
@@ -163,7 +177,7 @@ func (g *Gateway) waitReady(done chan struct{}) error {
 		}
 		time.Sleep(5 * time.Millisecond) // readiness can only be polled
 	}
-	return fmt.Errorf("the gateway is not ready after %s\n%s", startTimeout, g.Log(4000))
+	return fmt.Errorf("the gateway does not answer %s with 200 after %s\n%s", path, startTimeout, g.Log(4000))
 }
 
 func (g *Gateway) exit() error {
@@ -194,6 +208,18 @@ func (g *Gateway) PID() int {
 
 // Kill ends the process by SIGKILL and waits for it.
 func (g *Gateway) Kill() { _ = g.end(syscall.SIGKILL) }
+
+// Pause halts the process, as a machine that is suspended.
+func (g *Gateway) Pause() error { return g.signal(syscall.SIGSTOP) }
+
+// Resume lets a halted process go on.
+func (g *Gateway) Resume() error { return g.signal(syscall.SIGCONT) }
+
+func (g *Gateway) signal(sig syscall.Signal) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.cmd.Process.Signal(sig)
+}
 
 // Stop ends the process by SIGTERM and waits for it. It is an error when the
 // gateway does not exit with 0.

@@ -1,0 +1,42 @@
+package crash
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"herald/tests/gatewaytest"
+	"herald/tests/redistest"
+)
+
+// redisQueue starts a Redis server and returns the flags of a gateway that
+// keeps its queues there.
+func redisQueue(t *testing.T) (*redistest.Server, []string) {
+	t.Helper()
+	r := redistest.Start(t)
+	return r, []string{"--queue", r.URL() + "?namespace=crash", "--queue-lease", fleetLease.String()}
+}
+
+// TestKillAtRandom_Redis is TestKillAtRandom with queues on Redis.
+func TestKillAtRandom_Redis(t *testing.T) {
+	_, args := redisQueue(t)
+	killAtRandom(t, gatewaytest.Options{Args: args})
+}
+
+// TestFaultPoints_Redis ends the gateway at the points around its queues.
+func TestFaultPoints_Redis(t *testing.T) {
+	_, args := redisQueue(t)
+	faultPoints(t, gatewaytest.Options{Args: args}, "notify.", "journal.flush.", "posix.commit.")
+}
+
+// TestManyGateways_Redis has three gateways that share queues on Redis.
+func TestManyGateways_Redis(t *testing.T) {
+	r, args := redisQueue(t)
+	hurt := func() error {
+		r.KillNine()
+		time.Sleep(time.Duration(rand.IntN(1500)) * time.Millisecond)
+		r.Restart()
+		return nil
+	}
+	newFleet(t, 3, hurt, args...).live(kills(t), 60)
+}

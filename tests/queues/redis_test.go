@@ -1,0 +1,137 @@
+package queues
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"herald/tests/gatewaytest"
+	"herald/tests/redistest"
+)
+
+// TestRedis_Away has a Redis server that is away when the gateway starts, comes,
+// dies, and comes again.
+func TestRedis_Away(t *testing.T) {
+	r := redistest.Start(t)
+	r.KillNine()
+	e := newEnv(t, gatewaytest.Options{Args: []string{"--queue", r.URL()}})
+	e.check(e.g.Launch())
+	if status, queue := e.ready(); status != 503 || !strings.Contains(queue, r.Addr) {
+		t.Errorf("readiness = %d, queue %q, want 503 and the server's address", status, queue)
+	}
+	e.createBucket("plain")
+	e.check(e.put("plain", "a", "1"))
+	_, err := e.createTopic("http://127.0.0.1:1")
+	e.wantUnavailable("CreateTopic without the server", err)
+
+	r.Restart()
+	e.check(e.g.WaitReady())
+	sink := newEndpoint(t)
+	e.createBucket("watched")
+	e.notify("watched", sink.URL)
+	e.check(e.put("watched", "a", "1"))
+	sink.want(t, 1)
+
+	r.KillNine()
+	e.wantUnavailable("PUT with an event without the server", e.put("watched", "b", "2"))
+	if body, err := e.get("watched", "a"); err != nil || body != "1" {
+		t.Errorf("GET without the server = %q, %v", body, err)
+	}
+	if _, err := e.get("watched", "b"); err == nil {
+		t.Error("the refused object is there")
+	}
+	e.check(e.put("plain", "b", "2"))
+	if status, queue := e.ready(); status != 503 || queue == "ok" {
+		t.Errorf("readiness = %d, queue %q, want 503 and why", status, queue)
+	}
+
+	r.Restart()
+	e.check(e.g.WaitReady())
+	e.check(e.put("watched", "c", "3"))
+	sink.want(t, 2)
+	if got := sink.got(); strings.Join(got, " ") != "watched/a watched/c" {
+		t.Errorf("events = %q", got)
+	}
+}
+
+// TestRedis_Refused has servers, and URLs, that are of no use: the gateway does
+// not start, says why, and tells no password.
+func TestRedis_Refused(t *testing.T) {
+	forgetful := redistest.Start(t, "--appendonly", "no")
+	guarded := redistest.Start(t, "--requirepass", "s3cr3t-of-the-server")
+	for _, tt := range []struct{ name, url, want string }{
+		{"no append-only file", forgetful.URL(), "appendonly"},
+		{"wrong password", "redis://:s3cr3t-mistaken@" + guarded.Addr, "WRONGPASS"},
+		{"no password", guarded.URL(), "NOAUTH"},
+		{"bad host", "redis://:s3cr3t@host:port", "host:port"},
+		{"bad parameter", "redis://:s3cr3t@" + guarded.Addr + "?pass=s3cr3t", "not known"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newEnv(t, gatewaytest.Options{Env: []string{"HERALD_QUEUE=" + tt.url}})
+			err := e.g.Launch()
+			if err == nil || !strings.Contains(e.g.Log(4000), tt.want) || strings.Contains(e.g.Log(4000), "s3cr3t") {
+				t.Errorf("start = %v, want an error with %q and without the password\n%s", err, tt.want, e.g.Log(4000))
+			}
+		})
+	}
+	e := newEnv(t, gatewaytest.Options{Args: []string{"--queue", forgetful.URL(), "--queue.redis.require-aof=false"}})
+	e.check(e.g.Run())
+	if log := e.g.Log(10_000); !strings.Contains(log, "can lose") {
+		t.Errorf("no warning about a server without an append-only file:\n%s", log)
+	}
+}
+
+// TestRedis_TLS has a server that wants TLS and a certificate, with the URL in
+// a file.
+func TestRedis_TLS(t *testing.T) {
+	r, files := redistest.StartTLS(t, "--requirepass", "s3cr3t")
+	file := filepath.Join(t.TempDir(), "queue")
+	if err := os.WriteFile(file, []byte("rediss://:s3cr3t@"+r.Addr+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := newEnv(t, gatewaytest.Options{
+		Args: []string{"--queue.redis.tls-ca", files.CA, "--queue.redis.tls-cert", files.Cert, "--queue.redis.tls-key", files.Key},
+		Env:  []string{"HERALD_QUEUE_FILE=" + file},
+	})
+	e.check(e.g.Run())
+	sink := newEndpoint(t)
+	e.createBucket("watched")
+	e.notify("watched", sink.URL)
+	e.check(e.put("watched", "a", "1"))
+	sink.want(t, 1)
+	if log := e.g.Log(1 << 20); strings.Contains(log, "s3cr3t") {
+		t.Errorf("the password is in the log:\n%s", log)
+	}
+}
+
+// TestRedis_Strangers has two gateways that have nothing to do with each other
+// on one server, with topics of the same name.
+func TestRedis_Strangers(t *testing.T) {
+	r := redistest.Start(t)
+	var sinks []*endpoint
+	for _, bucket := range []string{"one", "two"} {
+		e := newEnv(t, gatewaytest.Options{Args: []string{"--queue", r.URL()}})
+		e.check(e.g.Run())
+		s := newEndpoint(t)
+		sinks = append(sinks, s)
+		e.createBucket(bucket)
+		e.notify(bucket, s.URL)
+		for _, key := range []string{"a", "b", "c"} {
+			e.check(e.put(bucket, key, bucket))
+		}
+	}
+	for i, want := range []string{"one/a one/b one/c", "two/a two/b two/c"} {
+		sinks[i].want(t, 3)
+		got := map[string]bool{}
+		for _, k := range sinks[i].got() {
+			got[k] = true
+		}
+		for _, k := range strings.Fields(want) {
+			if !got[k] || len(got) != 3 {
+				t.Errorf("endpoint %d got %v, want %s", i, got, want)
+				break
+			}
+		}
+	}
+}

@@ -33,8 +33,12 @@ func (s *Service) Recover(ctx context.Context) error {
 	if s.recovered.Load() {
 		return nil
 	}
-	s.recovery.Lock()
-	defer s.recovery.Unlock()
+	select {
+	case s.recovery <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-s.recovery }()
 	if s.recovered.Load() {
 		return nil
 	}

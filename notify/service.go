@@ -141,7 +141,7 @@ type Service struct {
 	kick       chan struct{} // holds a token when topics changed
 	open       func(Endpoint) (Pusher, error)
 
-	recovery  sync.Mutex // held during the first resolution
+	recovery  chan struct{} // holds a token during the first resolution
 	recovered atomic.Bool
 }
 
@@ -153,7 +153,7 @@ func New(cfg Config) (*Service, error) {
 	s := &Service{
 		cfg: cfg, opt: cfg.Options.withDefaults(), region: cmp.Or(cfg.Region, "default"),
 		owner: newOwner(cfg.StoreID), remote: true, log: cfg.Logger, metrics: newMetrics(), guard: newKeyGuard(),
-		kick: make(chan struct{}, 1), open: openPusher,
+		kick: make(chan struct{}, 1), recovery: make(chan struct{}, 1), open: openPusher,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -1,0 +1,501 @@
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"herald/queue"
+	"herald/store"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// link is a gateway's connection to queues that it shares with others: the
+// driver, which does not look like one for a single process. While it is cut
+// no call is carried out or answered.
+type link struct {
+	queue.Driver
+	mu    sync.Mutex     // guards all below
+	cut   chan struct{}  // closed when it is whole again; nil: it is
+	delay time.Duration  // of each call
+	calls map[string]int // by name
+}
+
+func newLink(d queue.Driver) *link { return &link{Driver: d, calls: make(map[string]int)} }
+
+func (l *link) sever() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cut == nil {
+		l.cut = make(chan struct{})
+	}
+}
+
+func (l *link) heal() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cut != nil {
+		close(l.cut)
+		l.cut = nil
+	}
+}
+
+func (l *link) slow(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.delay = d
+}
+
+// counts returns the calls so far, and begins anew.
+func (l *link) counts() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	calls := l.calls
+	l.calls = make(map[string]int)
+	return calls
+}
+
+func (l *link) call(ctx context.Context, name string) error {
+	l.mu.Lock()
+	l.calls[name]++
+	cut, delay := l.cut, l.delay
+	l.mu.Unlock()
+	if delay > 0 {
+		if err := sleep(ctx, delay); err != nil {
+			return err
+		}
+	}
+	if cut == nil {
+		return nil
+	}
+	select {
+	case <-cut:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *link) Create(ctx context.Context, name string, capacity int64) error {
+	if err := l.call(ctx, "create"); err != nil {
+		return err
+	}
+	return l.Driver.Create(ctx, name, capacity)
+}
+
+func (l *link) Delete(ctx context.Context, name string) error {
+	if err := l.call(ctx, "delete"); err != nil {
+		return err
+	}
+	return l.Driver.Delete(ctx, name)
+}
+
+func (l *link) Open(ctx context.Context, name string) (queue.Queue, error) {
+	if err := l.call(ctx, "open"); err != nil {
+		return nil, err
+	}
+	q, err := l.Driver.Open(ctx, name)
+	return linkedQueue{q, l}, err
+}
+
+func (l *link) List(ctx context.Context, prefix string) ([]string, error) {
+	if err := l.call(ctx, "names"); err != nil {
+		return nil, err
+	}
+	return l.Driver.List(ctx, prefix)
+}
+
+func (l *link) Locker() queue.Locker { return linkedLocker{l.Driver.Locker(), l} }
+
+type linkedQueue struct {
+	queue.Queue
+	l *link
+}
+
+func (q linkedQueue) Reserve(ctx context.Context, intent []byte, size int64, n int) (queue.ID, error) {
+	if err := q.l.call(ctx, "reserve"); err != nil {
+		return 0, err
+	}
+	return q.Queue.Reserve(ctx, intent, size, n)
+}
+
+func (q linkedQueue) Renew(ctx context.Context, id queue.ID) error {
+	if err := q.l.call(ctx, "renew"); err != nil {
+		return err
+	}
+	return q.Queue.Renew(ctx, id)
+}
+
+func (q linkedQueue) Commit(ctx context.Context, id queue.ID, entries [][]byte) error {
+	if err := q.l.call(ctx, "commit"); err != nil {
+		return err
+	}
+	return q.Queue.Commit(ctx, id, entries)
+}
+
+func (q linkedQueue) Abort(ctx context.Context, id queue.ID) error {
+	if err := q.l.call(ctx, "abort"); err != nil {
+		return err
+	}
+	return q.Queue.Abort(ctx, id)
+}
+
+func (q linkedQueue) List(ctx context.Context, after queue.Marker, max int) ([]queue.Entry, bool, error) {
+	if err := q.l.call(ctx, "list"); err != nil {
+		return nil, false, err
+	}
+	return q.Queue.List(ctx, after, max)
+}
+
+func (q linkedQueue) Ack(ctx context.Context, a queue.Ack) error {
+	if err := q.l.call(ctx, "ack"); err != nil {
+		return err
+	}
+	return q.Queue.Ack(ctx, a)
+}
+
+func (q linkedQueue) Reservations(ctx context.Context, before time.Time, max int) ([]queue.Reservation, error) {
+	if err := q.l.call(ctx, "reservations"); err != nil {
+		return nil, err
+	}
+	return q.Queue.Reservations(ctx, before, max)
+}
+
+func (q linkedQueue) Wait(ctx context.Context, after queue.Marker) error {
+	if err := q.l.call(ctx, "wait"); err != nil {
+		return err
+	}
+	return q.Queue.(queue.Waiter).Wait(ctx, after)
+}
+
+type linkedLocker struct {
+	queue.Locker
+	l *link
+}
+
+func (k linkedLocker) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (queue.Lease, error) {
+	if err := k.l.call(ctx, "acquire"); err != nil {
+		return nil, err
+	}
+	lease, err := k.Locker.Acquire(ctx, name, owner, ttl)
+	return &linkedLease{lease, k.l, time.Now().Add(ttl), ttl, sync.Mutex{}}, err
+}
+
+func (k linkedLocker) Join(ctx context.Context, group, owner string, ttl time.Duration) ([]string, error) {
+	if err := k.l.call(ctx, "join"); err != nil {
+		return nil, err
+	}
+	return k.Locker.Join(ctx, group, owner, ttl)
+}
+
+func (k linkedLocker) Leave(ctx context.Context, group, owner string) error {
+	if err := k.l.call(ctx, "leave"); err != nil {
+		return err
+	}
+	return k.Locker.Leave(ctx, group, owner)
+}
+
+// linkedLease knows its end by itself.
+type linkedLease struct {
+	queue.Lease
+	l       *link
+	expires time.Time
+	ttl     time.Duration
+	mu      sync.Mutex // guards expires
+}
+
+func (h *linkedLease) Renew(ctx context.Context) error {
+	before := time.Now()
+	if err := h.l.call(ctx, "extend"); err != nil {
+		return err
+	}
+	err := h.Lease.Renew(ctx)
+	if err == nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.expires = before.Add(h.ttl)
+	}
+	return err
+}
+
+func (h *linkedLease) Release(ctx context.Context) error {
+	if err := h.l.call(ctx, "release"); err != nil {
+		return err
+	}
+	return h.Lease.Release(ctx)
+}
+
+func (h *linkedLease) Expires() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.expires
+}
+
+// delivery is one push that was acked.
+type delivery struct {
+	gateway string
+	key     string
+	etag    string
+	seq     string
+	at      time.Time
+}
+
+// endpoint is where a fleet's gateways push to.
+type endpoint struct {
+	mu    sync.Mutex // guards all below
+	got   []delivery
+	begun map[string]time.Time // when a gateway last began a push
+	takes time.Duration
+}
+
+// doorOf is the endpoint as one gateway reaches it.
+type doorOf struct {
+	e       *endpoint
+	gateway string
+}
+
+func (d doorOf) Push(ctx context.Context, events []Event) []Result {
+	d.e.mu.Lock()
+	d.e.begun[d.gateway] = time.Now()
+	takes := d.e.takes
+	d.e.mu.Unlock()
+	out := make([]Result, len(events))
+	for i, ev := range events {
+		if err := sleep(ctx, takes); err != nil {
+			out[i] = Result{Retry, err}
+			continue
+		}
+		var r Record
+		if err := json.Unmarshal(ev.Record, &r); err != nil {
+			out[i] = Result{Rejected, err}
+			continue
+		}
+		d.e.mu.Lock()
+		d.e.got = append(d.e.got, delivery{d.gateway, r.S3.Object.Key, r.S3.Object.ETag, r.S3.Object.Sequencer, time.Now()})
+		d.e.mu.Unlock()
+	}
+	return out
+}
+
+func (d doorOf) Close() error { return nil }
+
+func (e *endpoint) lastBegun(gateway string) time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.begun[gateway]
+}
+
+func (e *endpoint) all() []delivery {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.got)
+}
+
+// check holds the deliveries of each key against what was put: all of them, in
+// order of their first arrival. It returns how many came more than once.
+func (e *endpoint) check(t *testing.T, want map[string][]string) (repeats int) {
+	t.Helper()
+	got := make(map[string][]string)
+	seen := make(map[string]bool)
+	for _, d := range e.all() {
+		if seen[d.key+" "+d.etag] {
+			repeats++
+			continue
+		}
+		seen[d.key+" "+d.etag] = true
+		got[d.key] = append(got[d.key], d.etag)
+	}
+	for key, list := range want {
+		if !slices.Equal(got[key], list) {
+			t.Errorf("key %s: got %v, want %v", key, got[key], list)
+		}
+		delete(got, key)
+	}
+	if len(got) > 0 {
+		t.Errorf("events of what did not happen: %v", got)
+	}
+	return repeats
+}
+
+// fleet is gateways that share queues.
+type fleet struct {
+	t        *testing.T
+	queues   queue.Driver
+	endpoint *endpoint
+	opt      Options
+	members  []*fleetMember
+	mu       sync.Mutex // guards puts
+	puts     map[string][]string
+	etags    atomic.Int64
+}
+
+type fleetMember struct {
+	*rig
+	fleet *fleet
+	name  string
+	link  *link
+}
+
+func newFleet(t *testing.T, opt Options) *fleet {
+	return &fleet{
+		t: t, queues: openQueues(t), opt: opt, puts: make(map[string][]string),
+		endpoint: &endpoint{begun: make(map[string]time.Time), takes: 10 * time.Millisecond},
+	}
+}
+
+// add makes a gateway on a store, nil: a new one. It does not run yet.
+func (f *fleet) add(name, storeID string, objects *modelStore, exclusive bool) *fleetMember {
+	f.t.Helper()
+	if objects == nil {
+		objects = newModelStore()
+	}
+	m := &fleetMember{
+		rig:   &rig{t: f.t, ctx: f.t.Context(), store: objects, stop: func() {}},
+		fleet: f, name: name, link: newLink(f.queues),
+	}
+	m.queues = m.link
+	m.bucket = &store.BucketInfo{Name: "b", ID: "b-id", Owner: "owner"}
+	m.openAs(storeID, exclusive)
+	f.members = append(f.members, m)
+	f.t.Cleanup(func() { m.link.heal(); m.stop() })
+	return m
+}
+
+// openAs makes a fresh service over what is there.
+func (m *fleetMember) openAs(storeID string, exclusive bool) {
+	m.t.Helper()
+	m.open(m.fleet.opt)
+	s, err := New(Config{
+		Records: m.store, Outcomes: modelOutcomes{m.store}, Queues: m.link, StoreID: storeID, StoreExclusive: exclusive,
+		HostID: "host", Registerer: m.registry(), Logger: m.s.log, Options: m.fleet.opt,
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	s.open = func(Endpoint) (Pusher, error) { return doorOf{m.fleet.endpoint, m.name}, nil }
+	m.s = s
+}
+
+func (m *fleetMember) registry() *prometheus.Registry {
+	m.metrics = prometheus.NewRegistry()
+	return m.metrics
+}
+
+// define gives the gateway a topic, and the bucket a rule for it.
+func (m *fleetMember) define(name string, attrs ...string) *Topic {
+	m.t.Helper()
+	topic := m.topic(name, "http://x", append([]string{"persistent", "true"}, attrs...)...)
+	m.notify(rule("n", topic, Filter{}))
+	return topic
+}
+
+// putOne puts an object and remembers it.
+func (m *fleetMember) putOne(key, etag string) error {
+	p, err := m.reserve(ObjectCreatedPut, key, store.Attrs{})
+	if err != nil {
+		return err
+	}
+	_, err = p.Do(m.ctx, func(ctx context.Context, op store.OpID) (store.Outcome, error) {
+		out, err := m.store.put("b", key, etag, nil)(ctx, op)
+		if err == nil {
+			m.fleet.mu.Lock()
+			defer m.fleet.mu.Unlock()
+			m.fleet.puts[key] = append(m.fleet.puts[key], etag)
+		}
+		return out, err
+	})
+	return err
+}
+
+// owned returns how many queues of a topic each running gateway has, and fails
+// unless each queue has exactly one owner.
+func (f *fleet) owned(topic string) map[string]int {
+	f.t.Helper()
+	counts := make(map[string]int)
+	owners := make(map[string][]string)
+	for _, m := range f.members {
+		for _, sh := range m.s.Shards(f.t.Context()) {
+			if strings.HasSuffix(sh.Topic, ":"+topic) && sh.Ours {
+				counts[m.name]++
+				owners[sh.Queue] = append(owners[sh.Queue], m.name)
+			}
+		}
+	}
+	for q, o := range owners {
+		if len(o) != 1 {
+			f.t.Errorf("queue %s is owned by %v", q, o)
+		}
+	}
+	return counts
+}
+
+// even checks that all of a topic's queues are owned, evenly, by that many.
+func (f *fleet) even(topic string, shards, gateways int) {
+	f.t.Helper()
+	counts := f.owned(topic)
+	sum := 0
+	for name, n := range counts {
+		sum += n
+		if n < shards/gateways || n > (shards+gateways-1)/gateways {
+			f.t.Errorf("%s has %d of %d queues among %d", name, n, shards, gateways)
+		}
+	}
+	if sum != shards || len(counts) != gateways {
+		f.t.Errorf("%d of %d queues are owned, by %v; want %d gateways", sum, shards, counts, gateways)
+	}
+}
+
+// load puts with pauses until stop is called, each key by one gateway.
+func (f *fleet) load(members ...*fleetMember) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for _, m := range members {
+		wg.Go(func() {
+			for i := 0; sleep(ctx, 40*time.Millisecond) == nil; i++ {
+				err := m.putOne(fmt.Sprint(m.name, "-", i%20), fmt.Sprint(f.etags.Add(1)))
+				if err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrFull) {
+					f.t.Error(err)
+				}
+			}
+		})
+	}
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// done waits until nothing is left in the queues.
+func (f *fleet) done(topic string) {
+	f.t.Helper()
+	deadline := time.Now().Add(5 * time.Minute)
+	for {
+		var left TopicStats
+		for i := range 64 {
+			q, err := f.queues.Open(f.t.Context(), ShardName(":"+topic, i))
+			if err != nil {
+				continue
+			}
+			st, err := q.Stats(f.t.Context())
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			left.add(st)
+		}
+		if left == (TopicStats{}) {
+			return
+		}
+		if time.Now().After(deadline) {
+			f.t.Fatalf("left in the queues: %+v", left)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}

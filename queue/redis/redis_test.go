@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"herald/queue"
@@ -19,8 +20,14 @@ import (
 
 // The thread that starts servers stays.
 func TestMain(m *testing.M) {
+	goredis.SetLogger(silence{})
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("herald/tests/redistest.start.func1.1"))
 }
+
+// silence is a logger for the client library.
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
 
 // harness has a driver on servers that are there.
 type harness struct {

@@ -18,20 +18,20 @@ import (
 type CuttingProxy struct {
 	Addr string
 
-	backend string
-	l       net.Listener
-	wg      sync.WaitGroup
+	l  net.Listener
+	wg sync.WaitGroup
 
-	mu     sync.Mutex // guards what follows
-	conns  map[net.Conn]bool
-	closed bool
-	paused chan struct{} // closed by Resume; nil when not paused
-	match  func(name string, raw []byte) bool
-	left   int // commands until the next cut
-	every  int // what left is set to after a cut
-	more   int // cuts to come
-	cuts   int
-	seen   int
+	mu      sync.Mutex // guards what follows
+	backend string
+	conns   map[net.Conn]bool
+	closed  bool
+	paused  chan struct{} // closed by Resume; nil when not paused
+	match   func(name string, raw []byte) bool
+	left    int // commands until the next cut
+	every   int // what left is set to after a cut
+	more    int // cuts to come
+	cuts    int
+	seen    int
 }
 
 // StartCuttingProxy starts a proxy in front of the server at addr.
@@ -117,6 +117,15 @@ func (p *CuttingProxy) Seen() int {
 	return p.seen
 }
 
+// SetBackend has connections from now on go to another server, and cuts those
+// that there are.
+func (p *CuttingProxy) SetBackend(addr string) {
+	p.mu.Lock()
+	p.backend = addr
+	p.mu.Unlock()
+	p.CutAll()
+}
+
 // Pause holds back what the server sends, on all connections, until Resume.
 func (p *CuttingProxy) Pause() {
 	p.mu.Lock()
@@ -198,7 +207,10 @@ func (p *CuttingProxy) serve(client net.Conn) {
 		return
 	}
 	defer p.forget(client)
-	server, err := net.Dial("tcp", p.backend)
+	p.mu.Lock()
+	backend := p.backend
+	p.mu.Unlock()
+	server, err := net.Dial("tcp", backend)
 	if err != nil || !p.track(server) {
 		return
 	}

@@ -227,6 +227,12 @@ func (s *Server) Do(args ...any) any {
 	return v
 }
 
+// Promote makes a replica a master.
+func (s *Server) Promote() {
+	s.t.Helper()
+	s.Do("REPLICAOF", "NO", "ONE")
+}
+
 // URL names the server, with database 0.
 func (s *Server) URL() string { return "redis://" + s.Addr + "/0" }
 

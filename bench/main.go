@@ -22,6 +22,7 @@ type settings struct {
 	seconds time.Duration // of each load
 	rounds  int
 	clients int
+	queues  string // of queue-put
 	keys    int    // of the listing
 	queued  int    // events that wait while memory is read
 	profile string // directory for CPU profiles of the gateway; "": none
@@ -39,6 +40,7 @@ func scenarios() []scenario {
 		{"get", "4 KiB GETs against nginx", (*bench).gets},
 		{"large", "1 GiB GET against nginx, 1 GiB PUT against MD5 and the disk", (*bench).large},
 		{"list", "pages of 1,000 keys out of many, memory with as many waiting events", (*bench).list},
+		{"queue-put", "durable 4 KiB PUTs with a persistent topic whose queues are on Redis and in a Ceph cluster, against none", (*bench).queuePuts},
 	}
 }
 
@@ -50,6 +52,7 @@ func main() {
 	flag.DurationVar(&s.seconds, "time", 5*time.Second, "`duration` of each load")
 	flag.IntVar(&s.rounds, "rounds", 3, "rounds; the median is printed")
 	flag.IntVar(&s.clients, "clients", 32, "clients")
+	flag.StringVar(&s.queues, "queues", "redis,rados", "comma-separated `kinds` of queues that queue-put measures")
 	flag.IntVar(&s.keys, "keys", 1_000_000, "keys in the bucket that is listed")
 	flag.IntVar(&s.queued, "queued", 1_000_000, "events that wait while memory is read")
 	flag.StringVar(&s.profile, "profile", "", "write a CPU profile of the gateway for each load to this `directory`")
@@ -85,6 +88,7 @@ type bench struct {
 	settings
 	body  []byte // 4 KiB, random
 	procs []*exec.Cmd
+	ends  []func() // what else stop does
 	dirs  int
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -86,11 +87,14 @@ func (b *bench) fetchProfile(s *server, name string) error {
 
 // stop ends what was started.
 func (b *bench) stop() {
-	for _, cmd := range b.procs {
+	for _, cmd := range slices.Backward(b.procs) { // servers of queues come before their gateways
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 	}
-	b.procs = nil
+	for _, end := range b.ends {
+		end()
+	}
+	b.procs, b.ends = nil, nil
 }
 
 // addTopic makes a persistent topic with an HTTP endpoint and a notification

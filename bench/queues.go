@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// queuePuts compares PUTs that cause an event, for queues on a server, with
+// PUTs that cause none.
+func (b *bench) queuePuts() error {
+	kinds := map[string]func() ([]string, error){"redis": b.redis, "rados": b.ceph}
+	version, err := exec.Command(b.gateway, "version").Output()
+	if err != nil {
+		return err
+	}
+	sink, err := b.sink()
+	if err != nil {
+		return err
+	}
+	const none = "no topic"
+	base, err := b.start("queue-put-none")
+	if err != nil {
+		return err
+	}
+	loads := []namedLoad{b.queueLoad(none, base)}
+	for _, kind := range strings.Split(b.queues, ",") {
+		begin, ok := kinds[kind]
+		if !ok {
+			return fmt.Errorf("no queue of kind %q", kind)
+		}
+		if !strings.Contains(string(version), kind) {
+			fmt.Printf("skipped  %s: %s was built without it (make build-rados)\n", kind, b.gateway)
+			continue
+		}
+		args, err := begin()
+		if err != nil {
+			return err
+		}
+		for name, endpoint := range map[string]string{kind + ", events wait": "http://" + freeAddress() + "/", kind + ", delivered meanwhile": sink} {
+			s, err := b.start(strings.ReplaceAll(strings.ReplaceAll(name, ",", ""), " ", "-"), args...)
+			if err == nil {
+				err = s.addTopic(endpoint)
+			}
+			if err != nil {
+				return err
+			}
+			loads = append(loads, b.queueLoad(name, s))
+		}
+	}
+	slices.SortFunc(loads[1:], func(a, b namedLoad) int { return strings.Compare(a.name, b.name) })
+	m, err := b.alternate(loads)
+	if err != nil {
+		return err
+	}
+	for _, l := range loads[1:] {
+		ratio("PUT 4 KiB with a persistent topic of none: "+l.name, m[l.name].rate(), m[none].rate(), 0.85)
+	}
+	b.stop()
+	return nil
+}
+
+func (b *bench) queueLoad(name string, s *server) namedLoad {
+	first := new(int)
+	return namedLoad{name, func() (result, error) {
+		return b.profiled(s, "queue-put "+name, func() (result, error) { return b.putLoad(s, first) })
+	}}
+}
+
+// redis starts a Redis server that flushes its file with every change, and
+// returns a gateway's flags.
+func (b *bench) redis() ([]string, error) {
+	dir, err := b.freshDir("redis")
+	if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err != nil {
+		return nil, err
+	}
+	addr := freeAddress()
+	_, port, _ := net.SplitHostPort(addr)
+	cmd := exec.Command("redis-server", "--dir", dir, "--logfile", filepath.Join(dir, "log"), "--bind", "127.0.0.1", "--port", port,
+		"--daemonize", "no", "--appendonly", "yes", "--appendfsync", "always", "--save", "")
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start redis: %w", err)
+	}
+	b.procs = append(b.procs, cmd)
+	for range 1000 {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			_ = conn.Close()
+			return []string{"--queue", "redis://" + addr}, nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return nil, errors.New("redis does not answer")
+}
+
+// ceph starts a cluster with one OSD, and returns a gateway's flags.
+func (b *bench) ceph() ([]string, error) {
+	dir, err := b.freshDir("ceph")
+	if err != nil {
+		return nil, err
+	}
+	script := func(args ...string) error {
+		cmd := exec.Command("tests/ceph.sh", args...)
+		cmd.Stderr = os.Stderr
+		return cmd.Run()
+	}
+	b.ends = append(b.ends, func() { _ = script("stop", dir) })
+	if err := script("start", dir); err != nil {
+		return nil, fmt.Errorf("start ceph: %w", err)
+	}
+	conf := filepath.Join(dir, "ceph.conf")
+	if out, err := exec.Command("ceph", "-c", conf, "osd", "pool", "create", "queues").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("create a pool: %w\n%s", err, out)
+	}
+	return []string{"--queue", "rados://queues", "--queue.rados.conf", conf}, nil
+}

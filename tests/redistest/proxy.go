@@ -18,8 +18,9 @@ import (
 type CuttingProxy struct {
 	Addr string
 
-	l  net.Listener
-	wg sync.WaitGroup
+	raw bool // commands are not read
+	l   net.Listener
+	wg  sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	backend string
@@ -37,11 +38,23 @@ type CuttingProxy struct {
 // StartCuttingProxy starts a proxy in front of the server at addr.
 func StartCuttingProxy(t testing.TB, addr string) *CuttingProxy {
 	t.Helper()
+	return startProxy(t, addr, false)
+}
+
+// StartLink starts a proxy that passes on what it does not understand, as
+// between a master and its replica: it can only be paused and cut.
+func StartLink(t testing.TB, addr string) *CuttingProxy {
+	t.Helper()
+	return startProxy(t, addr, true)
+}
+
+func startProxy(t testing.TB, addr string, raw bool) *CuttingProxy {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &CuttingProxy{Addr: l.Addr().String(), backend: addr, l: l, conns: make(map[net.Conn]bool)}
+	p := &CuttingProxy{Addr: l.Addr().String(), backend: addr, raw: raw, l: l, conns: make(map[net.Conn]bool)}
 	p.wg.Go(p.accept)
 	t.Cleanup(p.close)
 	return p
@@ -215,6 +228,10 @@ func (p *CuttingProxy) serve(client net.Conn) {
 		return
 	}
 	defer p.forget(server)
+	if p.raw {
+		p.copy(client, server)
+		return
+	}
 	lose := make(chan bool, 1<<16) // per command: whether its reply is lost
 	p.wg.Go(func() {
 		p.replies(client, server, lose)
@@ -229,6 +246,23 @@ func (p *CuttingProxy) serve(client net.Conn) {
 		}
 		lose <- p.cutNow(name, raw)
 		if _, err := server.Write(raw); err != nil {
+			return
+		}
+	}
+}
+
+// copy passes on bytes, both ways.
+func (p *CuttingProxy) copy(client, server net.Conn) {
+	p.wg.Go(func() {
+		_, _ = io.Copy(server, client) // one of the two has ended
+		p.forget(client)
+		p.forget(server)
+	})
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := server.Read(buf)
+		p.waitPaused()
+		if _, werr := client.Write(buf[:n]); err != nil || werr != nil {
 			return
 		}
 	}

@@ -64,10 +64,11 @@ func (p *process) call(f func() error) error {
 
 type mortalDriver struct {
 	queue.Driver
-	p *process
+	p      *process
+	shared bool // others may have the queues open too
 }
 
-func (d mortalDriver) Exclusive() bool { return true }
+func (d mortalDriver) Exclusive() bool { return !d.shared }
 
 func (d mortalDriver) Open(ctx context.Context, name string) (queue.Queue, error) {
 	if d.p.killed() {
@@ -135,15 +136,16 @@ func TestCrash_EventsAreChanges(t *testing.T) {
 	if testing.Short() {
 		rounds = 4
 	}
-	for seed := range 6 {
+	for seed := range 8 {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			crashRun(t, rounds)
+			crashRun(t, rounds, seed%2 == 1)
 		})
 	}
 }
 
-func crashRun(t *testing.T, rounds int) {
+// crashRun runs on queues of this process, or on such as could be shared.
+func crashRun(t *testing.T, rounds int, shared bool) {
 	opt := quick()
 	opt.MaxBackoff, opt.DrainTimeout = 5*time.Millisecond, 100*time.Millisecond
 	opt.Shards = 2
@@ -157,7 +159,7 @@ func crashRun(t *testing.T, rounds int) {
 	happened := &history{keys: make(map[string][]string)}
 	for range rounds {
 		p := newProcess(rand.Int64N(400) + 1)
-		r.restart(opt, p)
+		r.restart(opt, p, shared)
 		var wg sync.WaitGroup
 		for range 3 {
 			wg.Go(func() { r.client(p, happened, 40) })
@@ -165,7 +167,7 @@ func crashRun(t *testing.T, rounds int) {
 		wg.Wait()
 		r.stop()
 	}
-	r.restart(opt, newProcess(1<<60))
+	r.restart(opt, newProcess(1<<60), shared)
 	eventually(t, "empty queues", func() bool { return r.stats("a") == TopicStats{} && r.stats("b") == TopicStats{} })
 	r.stop()
 	for key, want := range happened.keys {
@@ -195,9 +197,10 @@ func firstSeen(records []Record, rule, key string) []string {
 }
 
 // restart is a fresh process over what the last one left.
-func (r *rig) restart(opt Options, p *process) {
+func (r *rig) restart(opt Options, p *process, shared bool) {
 	s, err := New(Config{
-		Records: r.store, Outcomes: mortalOutcomes{modelOutcomes{r.store}, p}, Queues: mortalDriver{r.queues, p}, HostID: "host", Options: opt,
+		Records: r.store, Outcomes: mortalOutcomes{modelOutcomes{r.store}, p}, Queues: mortalDriver{r.queues, p, shared},
+		StoreID: "s", StoreExclusive: true, HostID: "host", Options: opt,
 	})
 	if err != nil {
 		r.t.Error(err)

@@ -254,6 +254,8 @@ type endpoint struct {
 	got   []delivery
 	begun map[string]time.Time // when a gateway last began a push
 	takes time.Duration
+	// refuse: no push is acked.
+	refuse bool
 }
 
 // doorOf is the endpoint as one gateway reaches it.
@@ -265,11 +267,15 @@ type doorOf struct {
 func (d doorOf) Push(ctx context.Context, events []Event) []Result {
 	d.e.mu.Lock()
 	d.e.begun[d.gateway] = time.Now()
-	takes := d.e.takes
+	takes, refuse := d.e.takes, d.e.refuse
 	d.e.mu.Unlock()
 	out := make([]Result, len(events))
 	for i, ev := range events {
-		if err := sleep(ctx, takes); err != nil {
+		err := sleep(ctx, takes)
+		if err == nil && refuse {
+			err = errors.New("refused")
+		}
+		if err != nil {
 			out[i] = Result{Retry, err}
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -352,10 +353,18 @@ func goldenIntent() *intent {
 
 func TestIntent_RoundTrip(t *testing.T) {
 	in := goldenIntent()
+	in.store = "a store"
 	got, err := decodeIntent(in.encode())
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || got.store != in.store {
+		t.Fatal(got, err)
 	}
+	in.store = ""
+	v1 := slices.Delete(in.encode(), 1+len(in.op), 2+len(in.op)) // it had no store
+	v1[0] = intentV1
+	if got, err := decodeIntent(v1); err != nil || got.store != "" || !bytes.Equal(got.encode(), in.encode()) {
+		t.Errorf("version 1: %+v, %v", got, err)
+	}
+	in.store = "a store"
 	if !bytes.Equal(got.encode(), in.encode()) || got.key != in.key || got.rules[1].id != "n2" || got.queues[1] != ":u.3" {
 		t.Errorf("round trip: %+v", got)
 	}

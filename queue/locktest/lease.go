@@ -155,16 +155,15 @@ func testNames(t *testing.T, s *suite) {
 // testRace has many acquire one lock: one gets it, and each holder's fence is
 // newer than that of the one before.
 func testRace(t *testing.T, s *suite) {
-	s.race("a", max(queuetest.Scaled(s.h, 400), 20), s.locker())
+	s.race("a", max(queuetest.Scaled(s.h, 400), 20), new(atomic.Int32), s.locker())
 }
 
-// race has 8 owners, spread over the lockers, acquire and release until there
-// have been n holders.
-func (s *suite) race(name string, n int, lockers ...queue.Locker) {
+// race has 8 owners, spread over the lockers, acquire and release until got
+// counts n holders.
+func (s *suite) race(name string, n int, got *atomic.Int32, lockers ...queue.Locker) {
 	var (
 		holders atomic.Int32
 		last    atomic.Uint64
-		got     atomic.Int32
 		wg      sync.WaitGroup
 	)
 	end := time.Now().Add(2 * time.Minute)

@@ -3,6 +3,7 @@ package locktest
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -107,12 +108,17 @@ func testLossRace(t *testing.T, s *suite) {
 	l := queuetest.NeedLossy(t, s.h)
 	before := l.Lost()
 	done := make(chan struct{})
+	var got atomic.Int32
 	go func() {
 		defer close(done)
-		s.race("a", max(queuetest.Scaled(s.h, 400), 20), s.locker())
+		s.race("a", max(queuetest.Scaled(s.h, 400), 20), &got, s.locker())
 	}()
+	next := int32(0)
 	for running := true; running; {
-		l.LoseReplies(t, 1)
+		if n := got.Load(); n >= next { // not what is only tried again and again
+			next = n + 4
+			l.LoseReplies(t, 1)
+		}
 		select {
 		case <-done:
 			running = false

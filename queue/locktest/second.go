@@ -1,6 +1,7 @@
 package locktest
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,7 +37,7 @@ func testTwoDrivers(t *testing.T, s *suite) {
 }
 
 func testTwoRace(t *testing.T, s *suite) {
-	s.race("a", max(queuetest.Scaled(s.h, 400), 20), s.locker(), s.second(0))
+	s.race("a", max(queuetest.Scaled(s.h, 400), 20), new(atomic.Int32), s.locker(), s.second(0))
 }
 
 func testTwoPaused(t *testing.T, s *suite) {

@@ -257,6 +257,7 @@ func (s *suite) disturbed(every time.Duration, disturb func()) {
 	q, other := s.others("q")
 	var (
 		left     atomic.Int64 // producers
+		done     atomic.Int64 // entries that they have put
 		load, wg sync.WaitGroup
 		stop     = make(chan struct{})
 	)
@@ -265,13 +266,17 @@ func (s *suite) disturbed(every time.Duration, disturb func()) {
 	for w := range 16 {
 		load.Go(func() {
 			defer left.Add(-1)
-			produceMixed(s, q, w, n)
+			produceMixed(s, q, w, n, &done)
 		})
 	}
 	wg.Go(func() { consumeOnce(s, other, 16*n, &left) })
 	wg.Go(func() {
-		for {
-			disturb()
+		for next := int64(0); ; {
+			// Not what is only tried again and again.
+			if n := done.Load(); n >= next {
+				next = n + 16
+				disturb()
+			}
 			select {
 			case <-stop:
 				return
@@ -286,7 +291,7 @@ func (s *suite) disturbed(every time.Duration, disturb func()) {
 }
 
 // produceMixed commits n entries, and makes reservations that come to nothing.
-func produceMixed(s *suite, q queue.Queue, w, n int) {
+func produceMixed(s *suite, q queue.Queue, w, n int, done *atomic.Int64) {
 	for i := range n {
 		id, err := q.Reserve(s.ctx, []byte("i"), 100, 2)
 		if err == nil && i%4 == 0 {
@@ -304,6 +309,7 @@ func produceMixed(s *suite, q queue.Queue, w, n int) {
 			s.Errorf("producer %d, entry %d: %v", w, i, err)
 			return
 		}
+		done.Add(1)
 	}
 }
 

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -22,7 +21,8 @@ const (
 	moveBytes   = 1 << 20
 	// moveReservations bounds the open reservations that are looked at at once.
 	moveReservations = 100_000
-	// moveLock keeps two migrations apart, for moveLease at a time.
+	// moveLock keeps two migrations apart, for moveLease at a time. One that
+	// was killed is gone on with at once: its lock is that of its store.
 	moveLock  = "herald-migrate"
 	moveLease = 30 * time.Second
 	// progressEvery is the pause between lines about the progress.
@@ -58,6 +58,7 @@ type migration struct {
 	format   notify.EntryFormat // of events in the target
 	keep     bool               // leave the empty queues in the source
 	force    bool               // also while gateways use them
+	store    string             // identity of the store that it runs on, which only one process has open
 	progress io.Writer
 
 	sum    summary
@@ -99,7 +100,7 @@ func (m *migration) run(ctx context.Context) (summary, error) {
 
 // lock makes sure that nobody else moves or uses the queues.
 func (m *migration) lock(ctx context.Context) (unlock func(), err error) {
-	owner := "migrate-" + rand.Text() + probeSuffix
+	owner := "migrate-" + m.store + probeSuffix
 	unlock = func() {
 		for _, l := range m.leases {
 			_ = l.Release(context.WithoutCancel(ctx)) // else it expires
@@ -111,7 +112,7 @@ func (m *migration) lock(ctx context.Context) (unlock func(), err error) {
 			m.leases = append(m.leases, lease)
 			err = m.checkIdle(ctx, d, owner)
 		} else if errors.Is(err, queue.ErrLocked) {
-			err = &exitError{exitBusy, "another migration of these queues runs"}
+			err = &exitError{exitBusy, "another migration of these queues runs, or died a moment ago"}
 		}
 		if err != nil {
 			unlock()

@@ -167,7 +167,11 @@ func (a *Admin) queueMigrate(ctx context.Context, c *call) error {
 	if from.Name == to.Name {
 		return invalid("--from and --to are the same place: %s", to.Name)
 	}
-	m := &migration{from: from, to: to, format: to.Format, keep: c.keep, force: c.force, progress: c.errOut}
+	id, err := a.Store.ID(ctx)
+	if err != nil {
+		return err
+	}
+	m := &migration{store: id, from: from, to: to, format: to.Format, keep: c.keep, force: c.force, progress: c.errOut}
 	sum, err := m.run(ctx)
 	if err != nil {
 		return err

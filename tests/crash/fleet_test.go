@@ -31,7 +31,7 @@ type fleet struct {
 
 const (
 	fleetLease   = 2 * time.Second // --queue-lease
-	fleetClients = 6 // of each gateway
+	fleetClients = 6               // of each gateway
 )
 
 func newFleet(t *testing.T, gateways int, hurt func() error, args ...string) *fleet {

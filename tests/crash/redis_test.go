@@ -2,6 +2,7 @@ package crash
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,4 +40,29 @@ func TestManyGateways_Redis(t *testing.T) {
 		return nil
 	}
 	newFleet(t, 3, hurt, args...).live(kills(t), 60)
+}
+
+// TestMoveQueues_Redis kills the gateway under load, moves its queues with the
+// reservations that it left, and starts it there, to and fro.
+func TestMoveQueues_Redis(t *testing.T) {
+	r := redistest.Start(t)
+	from, to := "embedded", r.URL()+"?namespace=crash"
+	w := newWorld(t, gatewaytest.Options{})
+	rounds := 8
+	if testing.Short() {
+		rounds = 2
+	}
+	for i := range rounds {
+		after := "move to " + to
+		w.loadAndKill(time.Duration(100+rand.IntN(300)) * time.Millisecond)
+		t.Log(strings.Join(strings.Fields(w.g.MustAdmin("queue", "migrate", "--from", from, "--to", to, "--force")), " "))
+		w.g.SetArgs(append([]string{"--queue", to, "--queue-lease", fleetLease.String()}, commonArgs...)...)
+		w.restart(after)
+		if i%2 == 1 {
+			w.drain(after)
+		}
+		from, to = to, from
+	}
+	w.report()
+	w.fsck()
 }

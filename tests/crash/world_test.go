@@ -31,6 +31,9 @@ const (
 	deadPrefix = "client-00/key 0"
 )
 
+// commonArgs are flags of every gateway; never written.
+var commonArgs = []string{"--log-level", "error", "--reservation-stale", "5s"}
+
 // client is a worker of any sort.
 type client interface {
 	// run changes things until ctx ends. Its error is a violation.
@@ -74,7 +77,7 @@ func joinWorld(t *testing.T, name string, clients int, opts gatewaytest.Options,
 	t.Helper()
 	b := bucketsOf(name)
 	w := &world{t: t, buckets: b, sink: s, hot: newHotKeys(b)}
-	opts.Args = append(opts.Args, "--log-level", "error", "--reservation-stale", "5s")
+	opts.Args = append(opts.Args, commonArgs...)
 	w.g = gatewaytest.Start(t, opts)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

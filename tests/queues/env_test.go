@@ -39,6 +39,8 @@ type env struct {
 	g   *gatewaytest.Gateway
 	s3  *s3.Client
 	sns *sns.Client
+
+	args []string // more of gateway admin
 }
 
 // newEnv prepares a gateway, which does not run yet.
@@ -126,6 +128,40 @@ func (e *env) ready() (status int, queue string) {
 	return resp.StatusCode, answer.Queue
 }
 
+// awayAndBack tests what a gateway does whose queues' server is there, goes away
+// and comes back.
+func (e *env) awayAndBack(away, back func()) {
+	e.t.Helper()
+	e.check(e.g.WaitReady())
+	sink := newEndpoint(e.t)
+	e.createBucket("plain")
+	e.createBucket("watched")
+	e.notify("watched", sink.URL)
+	e.check(e.put("watched", "a", "1"))
+	sink.want(e.t, 1)
+
+	away()
+	e.wantUnavailable("PUT with an event without the server", e.put("watched", "b", "2"))
+	if body, err := e.get("watched", "a"); err != nil || body != "1" {
+		e.t.Errorf("GET without the server = %q, %v", body, err)
+	}
+	if _, err := e.get("watched", "b"); err == nil {
+		e.t.Error("the refused object is there")
+	}
+	e.check(e.put("plain", "b", "2"))
+	if status, queue := e.ready(); status != 503 || queue == "ok" {
+		e.t.Errorf("readiness = %d, queue %q, want 503 and why", status, queue)
+	}
+
+	back()
+	e.check(e.g.WaitReady())
+	e.check(e.put("watched", "c", "3"))
+	sink.want(e.t, 2)
+	if got := sink.got(); strings.Join(got, " ") != "watched/a watched/c" {
+		e.t.Errorf("events = %q", got)
+	}
+}
+
 // run runs a verb of the gateway on its directory.
 func (e *env) run(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, gatewaytest.Binary(e.t), args...)
@@ -152,7 +188,8 @@ type endpoint struct {
 	URL string
 
 	mu   sync.Mutex // guards all below
-	keys []string   // "bucket/key etag", in the order of arrival, without those that came before
+	keys []string   // "bucket/key", in the order of arrival, without those that came before
+	sums []string   // "bucket/key etag" of the same
 	seen map[string]bool
 }
 
@@ -171,7 +208,7 @@ func (e *endpoint) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 		Records []struct {
 			S3 struct {
 				Bucket struct{ Name string }
-				Object struct{ Key, Sequencer string }
+				Object struct{ Key, ETag, Sequencer string }
 			}
 		}
 	}
@@ -185,6 +222,7 @@ func (e *endpoint) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 		if id := rec.S3.Bucket.Name + "/" + o.Key + " " + o.Sequencer; !e.seen[id] {
 			e.seen[id] = true
 			e.keys = append(e.keys, rec.S3.Bucket.Name+"/"+o.Key)
+			e.sums = append(e.sums, rec.S3.Bucket.Name+"/"+o.Key+" "+o.ETag)
 		}
 	}
 }
@@ -194,6 +232,13 @@ func (e *endpoint) got() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return append([]string(nil), e.keys...)
+}
+
+// gotSums is got with the ETags.
+func (e *endpoint) gotSums() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]string(nil), e.sums...)
 }
 
 // want waits for that many events.

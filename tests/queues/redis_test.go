@@ -20,39 +20,12 @@ func TestRedis_Away(t *testing.T) {
 	if status, queue := e.ready(); status != 503 || !strings.Contains(queue, r.Addr) {
 		t.Errorf("readiness = %d, queue %q, want 503 and the server's address", status, queue)
 	}
-	e.createBucket("plain")
-	e.check(e.put("plain", "a", "1"))
+	e.createBucket("early")
+	e.check(e.put("early", "a", "1"))
 	_, err := e.createTopic("http://127.0.0.1:1")
 	e.wantUnavailable("CreateTopic without the server", err)
-
 	r.Restart()
-	e.check(e.g.WaitReady())
-	sink := newEndpoint(t)
-	e.createBucket("watched")
-	e.notify("watched", sink.URL)
-	e.check(e.put("watched", "a", "1"))
-	sink.want(t, 1)
-
-	r.KillNine()
-	e.wantUnavailable("PUT with an event without the server", e.put("watched", "b", "2"))
-	if body, err := e.get("watched", "a"); err != nil || body != "1" {
-		t.Errorf("GET without the server = %q, %v", body, err)
-	}
-	if _, err := e.get("watched", "b"); err == nil {
-		t.Error("the refused object is there")
-	}
-	e.check(e.put("plain", "b", "2"))
-	if status, queue := e.ready(); status != 503 || queue == "ok" {
-		t.Errorf("readiness = %d, queue %q, want 503 and why", status, queue)
-	}
-
-	r.Restart()
-	e.check(e.g.WaitReady())
-	e.check(e.put("watched", "c", "3"))
-	sink.want(t, 2)
-	if got := sink.got(); strings.Join(got, " ") != "watched/a watched/c" {
-		t.Errorf("events = %q", got)
-	}
+	e.awayAndBack(r.KillNine, r.Restart)
 }
 
 // TestRedis_Refused has servers, and URLs, that are of no use: the gateway does

@@ -334,7 +334,8 @@ func (e *endpoint) check(t *testing.T, want map[string][]string) (repeats int) {
 // fleet is gateways that share queues.
 type fleet struct {
 	t        *testing.T
-	queues   queue.Driver
+	queues   queue.Driver        // to look into them
+	connect  func() queue.Driver // what another gateway uses; nil: queues
 	endpoint *endpoint
 	opt      Options
 	members  []*fleetMember
@@ -363,9 +364,13 @@ func (f *fleet) add(name, storeID string, objects *modelStore, exclusive bool) *
 	if objects == nil {
 		objects = newModelStore()
 	}
+	queues := f.queues
+	if f.connect != nil {
+		queues = f.connect()
+	}
 	m := &fleetMember{
 		rig:   &rig{t: f.t, ctx: f.t.Context(), store: objects, stop: func() {}},
-		fleet: f, name: name, link: newLink(f.queues),
+		fleet: f, name: name, link: newLink(queues),
 	}
 	m.queues = m.link
 	m.bucket = &store.BucketInfo{Name: "b", ID: "b-id", Owner: "owner"}

@@ -1,0 +1,386 @@
+//go:build rados
+
+package rados
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"herald/queue"
+	librados "herald/rados"
+)
+
+// lockName is the name of the one lock that an object has, with the class.
+const lockName = "herald"
+
+// queueLocks is how names of locks start whose lock is on the object of a
+// queue itself.
+const queueLocks = "queue/"
+
+// locker gives out leases by the class lock. Each lock is on an object of its
+// own, or on that of its queue. The OSD judges when it expires. A fence is an
+// attribute of the object, and grows in the operation that takes the lock. The
+// cookie of a lock has the fence, so that a lease and a later one of the same
+// owner are not the same holder.
+type locker struct {
+	d *Driver
+
+	mu   sync.Mutex // guards what follows
+	held map[string]*lease
+}
+
+// lease is a lock that this driver took.
+type lease struct {
+	l     *locker
+	name  string
+	oid   string
+	owner string
+	fence uint64
+
+	mu      sync.Mutex // guards what follows
+	ttl     time.Duration
+	expires time.Time
+	lapsed  bool // the OSD did not take us for the holder any more
+	lost    bool // another has the lock, or had it
+}
+
+var (
+	_ queue.Locker = (*locker)(nil)
+	_ queue.Lease  = (*lease)(nil)
+)
+
+func newLocker(d *Driver) *locker { return &locker{d: d, held: make(map[string]*lease)} }
+
+// call returns the lock's call to the class.
+func (h *lease) call() lockCall {
+	return lockCall{name: lockName, kind: lockExclusive, cookie: cookieOf(h.owner, h.fence)}
+}
+
+func cookieOf(owner string, fence uint64) string { return fmt.Sprintf("%s#%d", owner, fence) }
+
+// ownerOf is the inverse of cookieOf.
+func ownerOf(cookie string) string {
+	if i := strings.LastIndexByte(cookie, '#'); i >= 0 {
+		return cookie[:i]
+	}
+	return cookie
+}
+
+// object returns the object of a lock, and whether that is a queue's, which
+// is not to be made by locking it.
+func (l *locker) object(name string) (oid string, ofQueue bool) {
+	if q, ok := strings.CutPrefix(name, queueLocks); ok && checkName(q) == nil {
+		return prefixQueue + q, true
+	}
+	return prefixLock + name, false
+}
+
+// Acquire takes a lock. The lock of a queue that does not exist answers
+// ErrNoSuchQueue.
+func (l *locker) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (queue.Lease, error) {
+	if err := l.d.enter(); err != nil {
+		return nil, err
+	}
+	defer l.d.leave()
+	l.mu.Lock()
+	held := l.held[name]
+	l.mu.Unlock()
+	if held != nil && held.owner == owner {
+		switch err := held.extend(ctx, ttl); {
+		case err == nil:
+			return held, nil
+		case !errors.Is(err, queue.ErrLeaseLost):
+			return nil, fmt.Errorf("lock %s: %w", name, err)
+		}
+	}
+	h, err := l.take(ctx, name, owner, ttl)
+	if err != nil {
+		if errors.Is(err, queue.ErrLocked) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held[name] = h
+	return h, nil
+}
+
+// lockState is what is known of a lock.
+type lockState struct {
+	exists  bool   // its object does
+	fence   []byte // as stored
+	holders []holder
+}
+
+func (l *locker) state(ctx context.Context, oid string, ofQueue bool) (s lockState, err error) {
+	op := librados.NewRead()
+	op.AssertExists()
+	fence, info := op.GetXattr(xattrFence), op.Exec(classLock, methodLockInfo, lockCall{name: lockName}.encodeInfo())
+	if _, err := l.d.operate(ctx, oid, op, 0); errors.Is(err, syscall.ENOENT) && !ofQueue {
+		return s, nil
+	} else if err != nil {
+		return s, noQueue(err)
+	}
+	s.exists, s.fence = true, fence.Data
+	s.holders, err = decodeLockInfo(info.Data)
+	return s, err
+}
+
+// next returns the fence of the next holder: one more than the last. The
+// first is the time, so that those of a queue grow although another queue of
+// that name was there before.
+func (s *lockState) next(now int64) uint64 {
+	if len(s.fence) != 8 {
+		return uint64(max(now, 1e3) / 1e3)
+	}
+	return binary.BigEndian.Uint64(s.fence) + 1
+}
+
+// take makes its owner the holder of a lock.
+func (l *locker) take(ctx context.Context, name, owner string, ttl time.Duration) (*lease, error) {
+	oid, ofQueue := l.object(name)
+	var attempt *lease
+	for {
+		s, err := l.state(ctx, oid, ofQueue)
+		if err != nil {
+			return nil, err
+		}
+		if len(s.holders) > 0 {
+			h := s.holders[0]
+			if attempt != nil && h.cookie == attempt.call().cookie && h.number == l.d.conn.ID() {
+				return attempt, nil // it was ours all along: an answer was lost
+			}
+			if ownerOf(h.cookie) != owner {
+				return nil, queue.ErrLocked
+			}
+			// The owner's own, by a connection that is gone, or not answered.
+			if err := l.breakLock(ctx, oid, lockCall{name: lockName}, h); err != nil {
+				return nil, err
+			}
+		}
+		attempt = &lease{l: l, name: name, oid: oid, owner: owner, fence: s.next(l.d.stamp()), ttl: ttl, expires: l.d.opts.Now().Add(ttl)}
+		err = l.lock(ctx, attempt, &s)
+		switch {
+		case err == nil:
+			return attempt, nil
+		case errors.Is(err, syscall.EBUSY):
+			return nil, queue.ErrLocked
+		case !errors.Is(err, librados.ErrMismatch) && !errors.Is(err, syscall.EEXIST) && !errors.Is(err, syscall.ENOENT):
+			return nil, err
+		}
+	}
+}
+
+// lock takes a free lock, and counts its fence, in one operation.
+func (l *locker) lock(ctx context.Context, h *lease, s *lockState) error {
+	op := librados.NewWrite()
+	if s.exists {
+		op.AssertExists()
+		op.CmpXattr(xattrFence, librados.Equal, s.fence)
+	} else {
+		op.Create(true)
+	}
+	op.Exec(classLock, methodLock, h.call().encodeLock(h.ttl, 0))
+	op.SetXattr(xattrFence, binary.BigEndian.AppendUint64(nil, h.fence))
+	_, err := l.d.operate(ctx, h.oid, op, 0)
+	return err
+}
+
+// breakLock ends a holder's lock. One that has ended is no error.
+func (l *locker) breakLock(ctx context.Context, oid string, call lockCall, h holder) error {
+	op := librados.NewWrite()
+	op.AssertExists()
+	op.Exec(classLock, methodBreakLock, call.encodeBreak(h))
+	if _, err := l.d.operate(ctx, oid, op, 0); err != nil && !errors.Is(err, syscall.ENOENT) {
+		return err
+	}
+	return nil
+}
+
+// Fence returns the fencing number.
+func (h *lease) Fence() uint64 { return h.fence }
+
+// Renew extends the lease. It is lost when the OSD does not take us for the
+// holder any more.
+func (h *lease) Renew(ctx context.Context) error {
+	if err := h.l.d.enter(); err != nil {
+		return err
+	}
+	defer h.l.d.leave()
+	h.mu.Lock()
+	ttl := h.ttl
+	h.mu.Unlock()
+	return h.extend(ctx, ttl)
+}
+
+func (h *lease) extend(ctx context.Context, ttl time.Duration) error {
+	expires := h.l.d.opts.Now().Add(ttl)
+	op := librados.NewWrite()
+	op.AssertExists()
+	op.Exec(classLock, methodLock, h.call().encodeLock(ttl, lockMustRenew))
+	_, err := h.l.d.operate(ctx, h.oid, op, 0)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case err == nil && !h.lost:
+		h.ttl, h.expires = ttl, expires
+		return nil
+	case err == nil || errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EBUSY):
+		h.lapsed = true
+		return queue.ErrLeaseLost
+	}
+	return fmt.Errorf("renew lock %s: %w", h.name, err)
+}
+
+// Release gives the lock back.
+func (h *lease) Release(ctx context.Context) error {
+	if err := h.l.d.enter(); err != nil {
+		return err
+	}
+	defer h.l.d.leave()
+	h.l.mu.Lock()
+	if h.l.held[h.name] == h {
+		delete(h.l.held, h.name)
+	}
+	h.l.mu.Unlock()
+	h.mu.Lock()
+	h.expires = h.l.d.opts.Now()
+	h.mu.Unlock()
+	op := librados.NewWrite()
+	op.AssertExists()
+	op.Exec(classLock, methodUnlock, h.call().encodeUnlock())
+	if _, err := h.l.d.operate(ctx, h.oid, op, 0); err != nil && !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.EBUSY) {
+		return fmt.Errorf("release lock %s: %w", h.name, err)
+	}
+	return nil
+}
+
+// Expires tells when the lease ends. It is reckoned from before the call that
+// took or renewed it, and so is never later than the OSD takes it to be.
+func (h *lease) Expires() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.expires
+}
+
+// guard keeps a change that acks under a lease from taking effect once the
+// lease is another's.
+type guard struct{ *lease }
+
+// guards returns those of the leases that acks of a batch name by their fence.
+func (q *Queue) guards(batch []*call) []guard {
+	l := q.d.locker
+	l.mu.Lock()
+	h := l.held[queueLocks+q.name]
+	l.mu.Unlock()
+	if h == nil || !slices.ContainsFunc(batch, func(c *call) bool { return c.ack.fence == h.fence && c.staged == nil }) {
+		return nil
+	}
+	return []guard{{h}}
+}
+
+// add has the operation fail unless the lease is held. When the lease has
+// lapsed it is enough that nobody else took the lock since.
+func (g guard) add(op *librados.WriteOp) {
+	g.mu.Lock()
+	lapsed := g.lapsed
+	g.mu.Unlock()
+	if lapsed {
+		op.CmpXattr(xattrFence, librados.Equal, binary.BigEndian.AppendUint64(nil, g.fence))
+		return
+	}
+	op.Exec(classLock, methodAssertLocked, g.call().encodeAssert())
+}
+
+// lapse notes that the OSD does not take us for the holder.
+func (q *Queue) lapse(ctx context.Context, guards []guard) error {
+	for _, g := range guards {
+		g.mu.Lock()
+		g.lapsed = true
+		g.mu.Unlock()
+	}
+	return q.superseded(ctx, guards)
+}
+
+// superseded finds out which of the leases are lost to others.
+func (q *Queue) superseded(ctx context.Context, guards []guard) error {
+	for _, g := range guards {
+		s, err := q.d.locker.state(ctx, q.oid, true)
+		if err != nil {
+			return err
+		}
+		g.mu.Lock()
+		g.lost = g.lost || s.next(0) != g.fence+1
+		g.mu.Unlock()
+	}
+	return nil
+}
+
+// superseded tells whether a fence is that of a lease that another has taken
+// over.
+func (l *locker) superseded(name string, fence uint64) bool {
+	l.mu.Lock()
+	h := l.held[name]
+	l.mu.Unlock()
+	if h == nil || h.fence != fence {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lost
+}
+
+// Join enters owner into a group: a shared lock, of which the OSD forgets
+// holders whose time is over.
+func (l *locker) Join(ctx context.Context, group, owner string, ttl time.Duration) ([]string, error) {
+	if err := l.d.enter(); err != nil {
+		return nil, err
+	}
+	defer l.d.leave()
+	call := lockCall{name: lockName, kind: lockShared, cookie: owner}
+	op := librados.NewWrite()
+	op.Exec(classLock, methodLock, call.encodeLock(ttl, lockMayRenew))
+	if _, err := l.d.operate(ctx, prefixGroup+group, op, 0); err != nil {
+		return nil, fmt.Errorf("join group %s: %w", group, err)
+	}
+	holders, err := l.d.holders(ctx, prefixGroup+group, lockName)
+	if err != nil {
+		return nil, fmt.Errorf("join group %s: %w", group, err)
+	}
+	members := []string{owner}
+	for _, h := range holders {
+		members = append(members, h.cookie)
+	}
+	slices.SortFunc(members, cmp.Compare)
+	return slices.Compact(members), nil
+}
+
+// Leave takes owner out of a group, whichever connection it came by.
+func (l *locker) Leave(ctx context.Context, group, owner string) error {
+	if err := l.d.enter(); err != nil {
+		return err
+	}
+	defer l.d.leave()
+	holders, err := l.d.holders(ctx, prefixGroup+group, lockName)
+	if errors.Is(err, syscall.ENOENT) {
+		return nil
+	}
+	for _, h := range holders {
+		if err == nil && h.cookie == owner {
+			err = l.breakLock(ctx, prefixGroup+group, lockCall{name: lockName}, h)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("leave group %s: %w", group, err)
+	}
+	return nil
+}

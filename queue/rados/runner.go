@@ -1,0 +1,463 @@
+//go:build rados
+
+package rados
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"syscall"
+	"time"
+
+	"herald/queue"
+	librados "herald/rados"
+)
+
+// A batch is bounded, so that no operation takes long.
+const (
+	batchCalls = 1024
+	batchBytes = 1 << 20 // of data and intents; a single call may have more
+)
+
+// run does what is pending, a batch at a time, until nothing is. Calls that
+// come while an operation is under way make up the next batch.
+func (q *Queue) run() {
+	ctx := context.Background() // operations end by their own timeout, and by Close
+	for {
+		batch := q.take()
+		if batch == nil {
+			return
+		}
+		select {
+		case <-q.d.closed:
+			q.answer(batch, ErrClosed)
+			continue
+		default:
+		}
+		if err := q.process(ctx, batch); err != nil {
+			q.answer(batch, fmt.Errorf("queue %s: %w", q.name, q.gone(err)))
+		}
+	}
+}
+
+// take returns the next batch. When there is none, the runner has ended.
+func (q *Queue) take() []*call {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var batch []*call
+	size := 0
+	for n, c := range q.pending {
+		more := len(c.intent)
+		for _, p := range c.data {
+			more += len(p)
+		}
+		if n > 0 && size+more > batchBytes || n == batchCalls {
+			break
+		}
+		size += more
+		batch = append(batch, c)
+	}
+	q.pending = slices.Delete(q.pending, 0, len(batch))
+	q.running = len(batch) > 0
+	return batch
+}
+
+// process does a batch. Its error is the answer to those calls that have none
+// yet.
+func (q *Queue) process(ctx context.Context, batch []*call) error {
+	read := false // whether what is known was read for this batch
+	for try := 0; ; try++ {
+		batch = q.waiting(batch)
+		if len(batch) == 0 {
+			return nil
+		}
+		if err := q.usable(); err != nil {
+			return err
+		}
+		if err := q.makeRoom(ctx, read); err != nil {
+			return err
+		}
+		t, raw, err := q.plan(ctx, batch, read)
+		if err != nil {
+			return err
+		}
+		if !read && refused(batch) {
+			read = true // it may be otherwise by now
+			continue
+		}
+		if !t.dirty {
+			q.answer(batch, nil)
+			return nil
+		}
+		done, err := q.execute(ctx, t, raw, q.guards(batch))
+		if done {
+			q.answer(batch, nil)
+			return nil
+		}
+		if err != nil {
+			return q.failed(ctx, batch, err)
+		}
+		read = true
+		time.Sleep(time.Duration(rand.Int64N(int64(1+min(try, 8)) * int64(time.Millisecond)))) // others are at it
+	}
+}
+
+// waiting returns the calls that somebody still waits for.
+func (q *Queue) waiting(batch []*call) []*call {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(batch), func(c *call) bool { return c.left || c.finished })
+}
+
+// refused tells whether a call's answer is an error that another driver's
+// change can have made untrue.
+func refused(batch []*call) bool {
+	return slices.ContainsFunc(batch, func(c *call) bool {
+		return errors.Is(c.staged, queue.ErrFull) || errors.Is(c.staged, queue.ErrFenced) ||
+			errors.Is(c.staged, queue.ErrNoSuchReservation)
+	})
+}
+
+// failed does the calls of a batch one by one, so that each gets the answer
+// that is its own.
+func (q *Queue) failed(ctx context.Context, batch []*call, err error) error {
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, queue.ErrNoSuchQueue) || errors.Is(err, ErrClosed) {
+		return err
+	}
+	if len(batch) > 1 {
+		for _, c := range batch {
+			if err := q.process(ctx, []*call{c}); err != nil {
+				q.answer([]*call{c}, fmt.Errorf("queue %s: %w", q.name, q.gone(err)))
+			}
+		}
+		return nil
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		q.d.opts.Logger.Error("the pool is full", "queue", q.name, "err", err)
+		if batch[0].kind == kindReserve {
+			return fmt.Errorf("the pool is full: %w", queue.ErrFull)
+		}
+	}
+	return err
+}
+
+// plan makes a change of a batch.
+func (q *Queue) plan(ctx context.Context, batch []*call, read bool) (*txn, []byte, error) {
+	for try := 0; ; try++ {
+		rec, raw, f, err := q.gather(ctx, batch, read && try == 0)
+		if err != nil {
+			return nil, nil, err
+		}
+		t := newTxn(rec, f, q.d.stamp())
+		unknown := q.apply(t, batch)
+		if unknown == nil {
+			t.seal()
+			return t, raw, nil
+		}
+		if try > len(batch)+100 {
+			return nil, nil, unknown
+		}
+		if err := q.locate(ctx, unknown.seq); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// apply adds the calls to a change, and notes their answers.
+func (q *Queue) apply(t *txn, batch []*call) *errUnknownPlace {
+	q.mu.Lock() // for the places
+	defer q.mu.Unlock()
+	for _, c := range batch {
+		if c.kind == kindAck && q.d.locker.superseded(queueLocks+q.name, c.ack.fence) {
+			c.staged = queue.ErrFenced
+			continue
+		}
+		var unknown errUnknownPlace
+		if c.staged = t.apply(&c.request); errors.As(c.staged, &unknown) {
+			return &unknown
+		}
+	}
+	return nil
+}
+
+// gather returns the record that is known, or else the newest, and what must
+// be known of it for a batch.
+func (q *Queue) gather(ctx context.Context, batch []*call, read bool) (*record, []byte, facts, error) {
+	acks := slices.ContainsFunc(batch, func(c *call) bool { return c.kind == kindAck })
+	for {
+		if acks && q.view == nil {
+			if err := q.loadView(ctx); err != nil {
+				return nil, nil, facts{}, err
+			}
+		}
+		rec, raw := q.current()
+		f, missing := q.known(batch, rec)
+		if read || len(missing) > 0 {
+			var err error
+			if rec, raw, err = q.readReservations(ctx, &f, missing); err != nil {
+				return nil, nil, facts{}, err
+			}
+			read = false
+			if _, more := q.known(batch, rec); len(more) > len(missing) {
+				continue
+			}
+		}
+		if !acks {
+			return rec, raw, f, nil
+		}
+		if q.view != nil && q.view.acks == rec.acks {
+			f.view = *q.view
+			return rec, raw, f, nil
+		}
+		q.view = nil
+	}
+}
+
+// known returns what is known of the reservations that a batch names, and
+// those of which nothing is.
+func (q *Queue) known(batch []*call, rec *record) (facts, []queue.ID) {
+	f := facts{reservations: map[queue.ID]*reservation{}, own: map[queue.ID]bool{}, places: &q.places}
+	var missing []queue.ID
+	for _, c := range batch {
+		if c.kind == kindReserve || c.kind == kindAck {
+			continue
+		}
+		own, ok := q.own[c.id]
+		f.own[c.id] = ok
+		if ok && own.foreign == rec.foreign {
+			f.reservations[c.id] = own.reservation
+		} else {
+			missing = append(missing, c.id)
+		}
+	}
+	return f, missing
+}
+
+// readReservations reads the record and reservations, as they are at the same
+// moment.
+func (q *Queue) readReservations(ctx context.Context, f *facts, ids []queue.ID) (*record, []byte, error) {
+	op := librados.NewRead()
+	op.AssertExists()
+	record := op.GetXattr(xattrRecord)
+	var values *librados.Step
+	if len(ids) > 0 {
+		keys := make([]string, len(ids))
+		for i, id := range ids {
+			keys[i] = key(keyReservation, uint64(id))
+		}
+		values = op.OmapGetByKeys(keys...)
+	}
+	if _, err := q.d.operate(ctx, q.oid, op, 0); err != nil {
+		return nil, nil, err
+	}
+	rec, err := q.learn(record.Data)
+	if err != nil || values == nil {
+		return rec, record.Data, err
+	}
+	for _, p := range values.Pairs {
+		id, err := parseKey(keyReservation, p.Key)
+		if err != nil {
+			return nil, nil, err
+		}
+		if f.reservations[queue.ID(id)], err = decodeReservation(p.Value); err != nil {
+			return nil, nil, fmt.Errorf("reservation %d: %w", id, err)
+		}
+	}
+	for _, id := range ids {
+		if res := f.reservations[id]; res != nil && f.own[id] {
+			q.own[id] = ownReservation{res, rec.foreign}
+		} else if res == nil {
+			delete(q.own, id)
+		}
+	}
+	return rec, record.Data, nil
+}
+
+// execute does a change. It answers false, without an error, when the queue
+// is not as the change takes it to be.
+func (q *Queue) execute(ctx context.Context, t *txn, raw []byte, guards []guard) (bool, error) {
+	q.changes++
+	t.rec.sign(q.d.id, q.changes)
+	next := t.rec.encode()
+	for {
+		var tk *ticket
+		if t.frame != nil {
+			var err error
+			if tk, err = q.ticket(ctx, t); err != nil {
+				return false, err
+			}
+		}
+		op, commit := q.operation(t, raw, next, guards, tk)
+		q.d.opts.fault("change")
+		_, err := q.d.operate(ctx, q.oid, op, 0)
+		switch {
+		case err == nil:
+			q.done(t, next)
+			return true, nil
+		case errors.Is(err, librados.ErrMismatch):
+			return q.found(ctx, t, tk, guards)
+		case commit != nil && commit.Code == -int(syscall.ENOENT):
+			continue // the ticket was taken for one that nobody uses
+		case errors.Is(err, syscall.EBUSY) && len(guards) > 0:
+			q.keep(tk)
+			return false, q.lapse(ctx, guards)
+		}
+		q.distrust()
+		return false, err
+	}
+}
+
+// operation returns the one operation that a change is, and its step that
+// commits.
+func (q *Queue) operation(t *txn, raw, next []byte, guards []guard, tk *ticket) (op *librados.WriteOp, commit *librados.Step) {
+	op = librados.NewWrite()
+	op.AssertExists()
+	op.CmpXattr(xattrRecord, librados.Equal, raw)
+	for _, g := range guards {
+		g.add(op)
+	}
+	switch {
+	case tk != nil:
+		commit = op.Exec(classQueue, methodCommit, encodeCommit(tk.id, t.frame))
+	case t.remove != "":
+		op.Exec(classQueue, methodRemove, encodeRemove(t.remove, t.frames))
+	}
+	op.SetXattr(xattrRecord, next)
+	if len(t.set) > 0 {
+		pairs := make([]librados.Pair, 0, len(t.set))
+		for k, v := range t.set {
+			pairs = append(pairs, librados.Pair{Key: k, Value: v})
+		}
+		op.OmapSet(pairs...)
+	}
+	if len(t.rm) > 0 {
+		op.OmapRm(slices.Collect(maps.Keys(t.rm))...)
+	}
+	return op, commit
+}
+
+// found reads the record after a comparison failed. A change of which an
+// answer was lost may have been the reason itself.
+func (q *Queue) found(ctx context.Context, t *txn, tk *ticket, guards []guard) (bool, error) {
+	var none facts
+	rec, raw, err := q.readReservations(ctx, &none, nil)
+	if err != nil {
+		return false, err
+	}
+	if rec.has(q.d.id, q.changes) {
+		q.done(t, raw)
+		return true, nil
+	}
+	q.keep(tk)
+	return false, q.superseded(ctx, guards)
+}
+
+// done takes note of a change that was made.
+func (q *Queue) done(t *txn, raw []byte) {
+	q.mu.Lock()
+	q.note(t.rec, raw)
+	if t.frame != nil {
+		q.wakeAll()
+	}
+	q.mu.Unlock()
+	for id := range t.ended {
+		delete(q.own, id)
+	}
+	before := t.rec.foreign
+	for id := range t.ended {
+		if !t.own[id] && !t.mine[id] {
+			before--
+		}
+	}
+	if before != t.rec.foreign { // ended by this driver, so its own are as they were
+		for id, o := range q.own {
+			if o.foreign == before {
+				q.own[id] = ownReservation{o.reservation, t.rec.foreign}
+			}
+		}
+	}
+	for id, res := range t.made {
+		if (t.mine[id] || t.own[id]) && !t.ended[id] {
+			q.own[id] = ownReservation{res, t.rec.foreign}
+		}
+	}
+	q.noteView(t)
+}
+
+// noteView brings the view up to date after a change.
+func (q *Queue) noteView(t *txn) {
+	if q.view == nil || t.view.marks == nil {
+		return
+	}
+	for seq, m := range t.marks {
+		if m == nil {
+			delete(q.view.marks, seq)
+		} else {
+			q.view.marks[seq] = *m
+		}
+	}
+	for seq := range t.unpark {
+		delete(q.view.parked, seq)
+	}
+	q.view.acks = t.rec.acks
+}
+
+// distrust forgets what an operation of unknown outcome may have changed.
+func (q *Queue) distrust() {
+	q.view = nil
+	for id, o := range q.own {
+		q.own[id] = ownReservation{o.reservation, ^uint64(0)}
+	}
+}
+
+// loadView reads what is noted of single entries.
+func (q *Queue) loadView(ctx context.Context) error {
+	for {
+		v := &view{marks: map[uint64]mark{}, parked: map[uint64]uint64{}}
+		same, err := q.loadPages(ctx, v)
+		if err != nil {
+			return err
+		}
+		if same {
+			q.view = v
+			return nil
+		}
+	}
+}
+
+// loadPages answers false when the queue changed meanwhile.
+func (q *Queue) loadPages(ctx context.Context, v *view) (bool, error) {
+	first := true
+	for after := ""; ; {
+		op := librados.NewRead()
+		op.AssertExists()
+		record, page := op.GetXattr(xattrRecord), op.OmapGetVals(after, keyMark, 1024)
+		if _, err := q.d.operate(ctx, q.oid, op, 0); err != nil {
+			return false, err
+		}
+		rec, err := q.learn(record.Data)
+		if err != nil {
+			return false, err
+		}
+		if !first && rec.acks != v.acks {
+			return false, nil
+		}
+		first, v.acks = false, rec.acks
+		for _, p := range page.Pairs {
+			seq, err := parseKey(keyMark, p.Key)
+			if err != nil {
+				return false, err
+			}
+			if v.marks[seq], err = decodeMark(p.Value); err != nil {
+				return false, fmt.Errorf("entry %d: %w", seq, err)
+			}
+			after = p.Key
+		}
+		if !page.More || len(page.Pairs) == 0 {
+			return q.loadParked(ctx, v)
+		}
+	}
+}

@@ -78,6 +78,37 @@ func TestRedis_TLS(t *testing.T) {
 	}
 }
 
+// TestRedis_ACL has a user who may do no more than docs/queues.md says.
+func TestRedis_ACL(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "queues.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, line, ok := strings.Cut(string(doc), "\nACL SETUSER herald")
+	if !ok {
+		t.Fatal("docs/queues.md has no ACL")
+	}
+	line, _, _ = strings.Cut("ACL SETUSER herald"+line, "\n")
+	r := redistest.Start(t)
+	var command []any
+	for _, word := range strings.Fields(strings.NewReplacer("PASSWORD", "s3cr3t", "NAMESPACE", "shop").Replace(line)) {
+		command = append(command, word)
+	}
+	r.Do(command...)
+	e := newEnv(t, gatewaytest.Options{Env: []string{"HERALD_QUEUE=redis://herald:s3cr3t@" + r.Addr + "?namespace=shop"}})
+	e.check(e.g.Run())
+	sink := newEndpoint(t)
+	e.createBucket("watched")
+	e.notify("watched", sink.URL)
+	e.check(e.put("watched", "a", "1"))
+	sink.want(t, 1)
+	e.g.MustAdmin("queue", "fsck", "--repair")
+	e.g.MustAdmin("topic", "rm", "--topic", topicName)
+	if log := e.g.Log(1 << 20); strings.Contains(log, "NOPERM") || strings.Contains(log, "WARN") {
+		t.Errorf("something is not allowed:\n%s", log)
+	}
+}
+
 // TestRedis_Strangers has two gateways that have nothing to do with each other
 // on one server, with topics of the same name.
 func TestRedis_Strangers(t *testing.T) {

@@ -121,7 +121,8 @@ func (f *forgetter) forget(s *Service, refs []store.OpRef) {
 	}
 }
 
-// parallel calls f with 0 to n-1, at most limit at once, and waits for them.
+// parallel calls f with 0 to n-1, at most limit at once, and waits for them. A
+// panic of one is passed on to the caller when all have ended.
 func parallel(n, limit int, f func(i int)) {
 	if n == 1 || limit == 1 {
 		for i := range n {
@@ -130,13 +131,21 @@ func parallel(n, limit int, f func(i int)) {
 		return
 	}
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, limit)
+	slots, panics := make(chan struct{}, limit), make(chan any, n)
 	for i := range n {
 		slots <- struct{}{}
 		wg.Go(func() {
-			defer func() { <-slots }()
+			defer func() {
+				if r := recover(); r != nil {
+					panics <- r
+				}
+				<-slots
+			}()
 			f(i)
 		})
 	}
 	wg.Wait()
+	if len(panics) > 0 {
+		panic(<-panics)
+	}
 }

@@ -10,9 +10,11 @@
 //     of every persistent topic that wants the change, before anything is
 //     written; Pending.Do carries the change out and commits its events.
 //   - Resolver: after a crash it asks the store what became of the ops behind
-//     open reservations, and commits or aborts in their place.
-//   - Dispatcher: delivers the queues whose leases this gateway holds, in
-//     order per key, with retries, until an entry is acked or given up.
+//     open reservations of that store, and commits or aborts in their place.
+//   - Sharing: which of the queues are this gateway's to deliver, where others
+//     have them too (docs/adr/0008-many-gateways.md).
+//   - Dispatcher: delivers these queues, each under its lease, in order per
+//     key, with retries, until an entry is acked or given up.
 //   - Pusher: one kind of endpoint (HTTP here; brokers later).
 //   - Dead letters: what was given up, kept per topic until someone sends it
 //     again or purges it.
@@ -26,6 +28,6 @@
 // one attempt with a deadline, before the client gets its answer, and never
 // fail the request.
 //
-// Nothing runs before Service.Run is called, and nothing runs on after it
-// returned.
+// Nothing runs before Service.Run is called but the commits of events behind
+// the answers to requests, and nothing runs on after it returned.
 package notify

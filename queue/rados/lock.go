@@ -74,17 +74,21 @@ func ownerOf(cookie string) string {
 	return cookie
 }
 
-// object returns the object of a lock, and whether that is a queue's, which
-// is not to be made by locking it.
-func (l *locker) object(name string) (oid string, ofQueue bool) {
+// objects returns the object of a lock's own, and that of its queue, or "".
+func (l *locker) objects(name string) (own, ofQueue string) {
+	own = prefixLock + escape(name)
 	if q, ok := strings.CutPrefix(name, queueLocks); ok && checkName(q) == nil {
-		return prefixQueue + q, true
+		ofQueue = prefixQueue + q
 	}
-	return prefixLock + name, false
+	return own, ofQueue
 }
 
-// Acquire takes a lock. The lock of a queue that does not exist answers
-// ErrNoSuchQueue.
+// escape makes a name one of an object, which cannot have a zero byte.
+func escape(name string) string {
+	return strings.NewReplacer("%", "%25", "\x00", "%00").Replace(name)
+}
+
+// Acquire takes a lock.
 func (l *locker) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (queue.Lease, error) {
 	if err := l.d.enter(); err != nil {
 		return nil, err
@@ -116,68 +120,109 @@ func (l *locker) Acquire(ctx context.Context, name, owner string, ttl time.Durat
 
 // lockState is what is known of a lock.
 type lockState struct {
+	oid     string
 	exists  bool   // its object does
 	fence   []byte // as stored
 	holders []holder
 }
 
-func (l *locker) state(ctx context.Context, oid string, ofQueue bool) (s lockState, err error) {
+func (l *locker) state(ctx context.Context, oid string) (s lockState, err error) {
+	s.oid = oid
 	op := librados.NewRead()
 	op.AssertExists()
 	fence, info := op.GetXattr(xattrFence), op.Exec(classLock, methodLockInfo, lockCall{name: lockName}.encodeInfo())
-	if _, err := l.d.operate(ctx, oid, op, 0); errors.Is(err, syscall.ENOENT) && !ofQueue {
+	if _, err := l.d.operate(ctx, oid, op, 0); errors.Is(err, syscall.ENOENT) {
 		return s, nil
 	} else if err != nil {
-		return s, noQueue(err)
+		return s, err
 	}
 	s.exists, s.fence = true, fence.Data
 	s.holders, err = decodeLockInfo(info.Data)
 	return s, err
 }
 
+// last returns the fence of the last holder, or 0.
+func (s *lockState) last() uint64 {
+	if len(s.fence) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(s.fence)
+}
+
 // next returns the fence of the next holder: one more than the last. The
 // first is the time, so that those of a queue grow although another queue of
 // that name was there before.
 func (s *lockState) next(now int64) uint64 {
-	if len(s.fence) != 8 {
-		return uint64(max(now, 1e3) / 1e3)
+	if last := s.last(); last > 0 {
+		return last + 1
 	}
-	return binary.BigEndian.Uint64(s.fence) + 1
+	return uint64(max(now, 1e3) / 1e3)
+}
+
+// find returns the state of a lock: on the object of the queue, if there is
+// one, else on an object of its own, where it may still be held when a queue
+// has come.
+func (l *locker) find(ctx context.Context, name, owner string) (lockState, error) {
+	own, ofQueue := l.objects(name)
+	if ofQueue == "" {
+		return l.state(ctx, own)
+	}
+	q, err := l.state(ctx, ofQueue)
+	if err != nil || len(q.holders) > 0 {
+		return q, err
+	}
+	s, err := l.state(ctx, own)
+	if err != nil || !q.exists || len(s.holders) > 0 && ownerOf(s.holders[0].cookie) != owner {
+		return s, err
+	}
+	return q, nil
 }
 
 // take makes its owner the holder of a lock.
 func (l *locker) take(ctx context.Context, name, owner string, ttl time.Duration) (*lease, error) {
-	oid, ofQueue := l.object(name)
-	var attempt *lease
 	for {
-		s, err := l.state(ctx, oid, ofQueue)
+		s, err := l.find(ctx, name, owner)
 		if err != nil {
 			return nil, err
 		}
+		expires := l.d.opts.Now().Add(ttl)
+		h := &lease{l: l, name: name, oid: s.oid, owner: owner, fence: s.next(l.d.stamp()), ttl: ttl, expires: expires}
 		if len(s.holders) > 0 {
-			h := s.holders[0]
-			if attempt != nil && h.cookie == attempt.call().cookie && h.number == l.d.conn.ID() {
-				return attempt, nil // it was ours all along: an answer was lost
-			}
-			if ownerOf(h.cookie) != owner {
+			if ownerOf(s.holders[0].cookie) != owner {
 				return nil, queue.ErrLocked
 			}
-			// The owner's own, by a connection that is gone, or not answered.
-			if err := l.breakLock(ctx, oid, lockCall{name: lockName}, h); err != nil {
+			// The owner's own: taken by another connection, or not answered.
+			h.fence = s.last()
+			if err := l.breakLock(ctx, s.oid, s.holders[0]); err != nil {
 				return nil, err
 			}
 		}
-		attempt = &lease{l: l, name: name, oid: oid, owner: owner, fence: s.next(l.d.stamp()), ttl: ttl, expires: l.d.opts.Now().Add(ttl)}
-		err = l.lock(ctx, attempt, &s)
+		err = l.lock(ctx, h, &s)
 		switch {
 		case err == nil:
-			return attempt, nil
+			if ok, err := l.rightPlace(ctx, h); ok || err != nil {
+				return h, err
+			}
 		case errors.Is(err, syscall.EBUSY):
 			return nil, queue.ErrLocked
 		case !errors.Is(err, librados.ErrMismatch) && !errors.Is(err, syscall.EEXIST) && !errors.Is(err, syscall.ENOENT):
 			return nil, err
 		}
 	}
+}
+
+// rightPlace gives a queue's lock back that was taken beside the queue when
+// that has come meanwhile.
+func (l *locker) rightPlace(ctx context.Context, h *lease) (bool, error) {
+	_, ofQueue := l.objects(h.name)
+	if ofQueue == "" || h.oid == ofQueue {
+		return true, nil
+	}
+	s, err := l.state(ctx, ofQueue)
+	if err == nil && !s.exists {
+		return true, nil
+	}
+	return false, errors.Join(err, h.unlock(ctx))
 }
 
 // lock takes a free lock, and counts its fence, in one operation.
@@ -196,10 +241,10 @@ func (l *locker) lock(ctx context.Context, h *lease, s *lockState) error {
 }
 
 // breakLock ends a holder's lock. One that has ended is no error.
-func (l *locker) breakLock(ctx context.Context, oid string, call lockCall, h holder) error {
+func (l *locker) breakLock(ctx context.Context, oid string, h holder) error {
 	op := librados.NewWrite()
 	op.AssertExists()
-	op.Exec(classLock, methodBreakLock, call.encodeBreak(h))
+	op.Exec(classLock, methodBreakLock, lockCall{name: lockName}.encodeBreak(h))
 	if _, err := l.d.operate(ctx, oid, op, 0); err != nil && !errors.Is(err, syscall.ENOENT) {
 		return err
 	}
@@ -255,6 +300,10 @@ func (h *lease) Release(ctx context.Context) error {
 	h.mu.Lock()
 	h.expires = h.l.d.opts.Now()
 	h.mu.Unlock()
+	return h.unlock(ctx)
+}
+
+func (h *lease) unlock(ctx context.Context) error {
 	op := librados.NewWrite()
 	op.AssertExists()
 	op.Exec(classLock, methodUnlock, h.call().encodeUnlock())
@@ -282,7 +331,7 @@ func (q *Queue) guards(batch []*call) []guard {
 	l.mu.Lock()
 	h := l.held[queueLocks+q.name]
 	l.mu.Unlock()
-	if h == nil || !slices.ContainsFunc(batch, func(c *call) bool { return c.ack.fence == h.fence && c.staged == nil }) {
+	if h == nil || h.oid != q.oid || !slices.ContainsFunc(batch, func(c *call) bool { return c.ack.fence == h.fence && c.staged == nil }) {
 		return nil
 	}
 	return []guard{{h}}
@@ -314,12 +363,12 @@ func (q *Queue) lapse(ctx context.Context, guards []guard) error {
 // superseded finds out which of the leases are lost to others.
 func (q *Queue) superseded(ctx context.Context, guards []guard) error {
 	for _, g := range guards {
-		s, err := q.d.locker.state(ctx, q.oid, true)
+		s, err := q.d.locker.state(ctx, q.oid)
 		if err != nil {
 			return err
 		}
 		g.mu.Lock()
-		g.lost = g.lost || s.next(0) != g.fence+1
+		g.lost = g.lost || s.last() != g.fence
 		g.mu.Unlock()
 	}
 	return nil
@@ -346,13 +395,13 @@ func (l *locker) Join(ctx context.Context, group, owner string, ttl time.Duratio
 		return nil, err
 	}
 	defer l.d.leave()
-	call := lockCall{name: lockName, kind: lockShared, cookie: owner}
+	oid, call := prefixGroup+escape(group), lockCall{name: lockName, kind: lockShared, cookie: owner}
 	op := librados.NewWrite()
 	op.Exec(classLock, methodLock, call.encodeLock(ttl, lockMayRenew))
-	if _, err := l.d.operate(ctx, prefixGroup+group, op, 0); err != nil {
+	if _, err := l.d.operate(ctx, oid, op, 0); err != nil {
 		return nil, fmt.Errorf("join group %s: %w", group, err)
 	}
-	holders, err := l.d.holders(ctx, prefixGroup+group, lockName)
+	holders, err := l.d.holders(ctx, oid, lockName)
 	if err != nil {
 		return nil, fmt.Errorf("join group %s: %w", group, err)
 	}
@@ -370,13 +419,14 @@ func (l *locker) Leave(ctx context.Context, group, owner string) error {
 		return err
 	}
 	defer l.d.leave()
-	holders, err := l.d.holders(ctx, prefixGroup+group, lockName)
+	oid := prefixGroup + escape(group)
+	holders, err := l.d.holders(ctx, oid, lockName)
 	if errors.Is(err, syscall.ENOENT) {
 		return nil
 	}
 	for _, h := range holders {
 		if err == nil && h.cookie == owner {
-			err = l.breakLock(ctx, prefixGroup+group, lockCall{name: lockName}, h)
+			err = l.breakLock(ctx, oid, h)
 		}
 	}
 	if err != nil {

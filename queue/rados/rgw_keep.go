@@ -1,0 +1,72 @@
+//go:build rados
+
+package rados
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+
+	"herald/queue"
+	librados "herald/rados"
+)
+
+// keep does what the owner of a queue does every 30 s: it ends reservations in
+// the class that are older than 120 s. Those of a radosgw that died go by that;
+// ours may go, too, and are taken anew.
+func (l *rgwLease) keep(ctx context.Context) error {
+	e := encoder{}
+	stale := e.framed(1, func(e *encoder) { e.seconds(l.r.own.stamp() - rgwStale.Nanoseconds()) })
+	op := librados.NewWrite()
+	op.AssertExists()
+	op.Exec(classLock, methodAssertLocked, l.call.encodeAssert())
+	op.Exec(classQueue, methodRGWExpire, stale)
+	_, err := l.r.operate(ctx, l.object, op, 0)
+	return err
+}
+
+// repair sets the class's sum of reservations right, and tells whether it was
+// wrong. OSDs before 19.2.4 and 20.2.3 forget ten bytes with each reservation
+// that ends, so that a queue that is used long enough refuses everything
+// although it is empty (Ceph: tracker 74713); that is looked into only when a
+// queue is full. The sum shall be one byte too large: else a ring may become
+// full to the byte, which the class takes for an empty one.
+func (r *RGW) repair(ctx context.Context, object string, full bool) (bool, error) {
+	read := librados.NewRead()
+	read.AssertExists()
+	step := read.Read(0, headSize)
+	list := read.Exec(classQueue, methodReservations, nil)
+	if _, err := r.operate(ctx, object, read, 0); err != nil {
+		return false, err
+	}
+	h, err := decodeHead(step.Data)
+	if err != nil {
+		return false, err
+	}
+	reservations, err := decodeReservations(list.Data) // with those that are not in the head
+	if err != nil {
+		return false, err
+	}
+	sum := uint64(1)
+	for _, res := range reservations {
+		// The number of entries is not known before release 19; radosgw
+		// reserves for one. Too small a sum lets the ring refuse a commit.
+		sum += res.size + uint64(max(res.entries, 1))*queue.EntryOverhead
+	}
+	if h.reserved == sum || h.reserved > sum && !full {
+		return false, nil
+	}
+	op := librados.NewWrite()
+	op.CmpExt(step.Data[:headPrefix+h.encoded], 0)
+	op.Write(binary.LittleEndian.AppendUint64(nil, sum), h.reservedAt())
+	switch _, err := r.operate(ctx, object, op, 0); {
+	case errors.Is(err, librados.ErrMismatch): // it changed meanwhile
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	if h.reserved > sum {
+		r.own.opts.Logger.Info("room that ended reservations had kept is free again", "object", object, "bytes", h.reserved-sum)
+	}
+	return true, nil
+}

@@ -1,0 +1,251 @@
+//go:build rados
+
+package rados
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"herald/queue"
+	librados "herald/rados"
+)
+
+// queueLock is what the lock of a queue's owner is called, before the name.
+const queueLock = "queue/"
+
+// Locker returns locks. That of a topic's queue ("queue/TENANT:TOPIC") is the
+// one that radosgw takes, on the queue's object: who holds it is the only one,
+// of gateways and radosgws, to deliver from it. All others are our own.
+func (r *RGW) Locker() queue.Locker { return rgwLocker{r, r.own.Locker()} }
+
+type rgwLocker struct {
+	r *RGW
+	queue.Locker
+}
+
+// rgwLease is a queue's lock held for a time.
+type rgwLease struct {
+	r      *RGW
+	object string
+	id     rgwID
+	call   lockCall
+	fence  uint64
+	ttl    time.Duration
+
+	mu      sync.Mutex // guards what follows
+	expires time.Time
+	ended   bool
+	kept    time.Time // when keep was last done
+}
+
+// Acquire takes a lock.
+func (l rgwLocker) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (queue.Lease, error) {
+	queueName, isQueue := strings.CutPrefix(name, queueLock)
+	if _, _, ok := rgwObjects(queueName); !isQueue || !ok {
+		return l.Locker.Acquire(ctx, name, owner, ttl)
+	}
+	if err := l.r.own.enter(); err != nil {
+		return nil, err
+	}
+	defer l.r.own.leave()
+	q, err := l.r.open(ctx, queueName)
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	lease, err := l.r.acquire(ctx, q, owner, ttl)
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	return lease, nil
+}
+
+// acquire takes the lock of a queue: its owner gets the lease that it has. The
+// linearization point is the operation that locks and counts the fence.
+func (r *RGW) acquire(ctx context.Context, q *rgwQueue, owner string, ttl time.Duration) (*rgwLease, error) {
+	call := lockCall{name: rgwLockName(q.object), kind: lockExclusive, cookie: owner}
+	r.mu.Lock()
+	lease := r.leases[q.object]
+	r.mu.Unlock()
+	if lease != nil && lease.call.cookie == owner && lease.id == q.id {
+		if err := lease.renew(ctx, ttl); !errors.Is(err, queue.ErrLeaseLost) {
+			return lease, err
+		}
+	}
+	for {
+		old, err := q.fence(ctx)
+		if err != nil {
+			return nil, err
+		}
+		lease := &rgwLease{r: r, object: q.object, id: q.id, call: call, fence: old + 1, ttl: ttl, expires: r.own.opts.Now().Add(ttl)}
+		op := q.write()
+		if old == 0 {
+			// Those of a queue grow although another of the name was there before.
+			lease.fence = uint64(r.own.stamp() / 1e3)
+			op.CmpXattr(attrRGWFence, librados.Equal, nil)
+		} else {
+			op.CmpXattr(attrRGWFence, librados.Equal, fenceText(old))
+		}
+		op.Exec(classLock, methodLock, call.encodeLock(ttl, lockMayRenew))
+		op.SetXattr(attrRGWFence, fenceText(lease.fence))
+		_, err = q.operate(ctx, op, 0)
+		switch {
+		case errors.Is(err, librados.ErrMismatch):
+			continue
+		case errors.Is(err, syscall.EBUSY):
+			if err := r.breakOwn(ctx, q, call); err != nil {
+				return nil, err
+			}
+			continue
+		case err != nil:
+			return nil, err
+		}
+		r.mu.Lock()
+		r.leases[q.object] = lease
+		r.mu.Unlock()
+		return lease, nil
+	}
+}
+
+// breakOwn ends a lock that the owner itself holds, by a connection that is no
+// more. Errors: ErrLocked when another has it.
+func (r *RGW) breakOwn(ctx context.Context, q *rgwQueue, call lockCall) error {
+	op := q.read()
+	step := op.Exec(classLock, methodLockInfo, call.encodeInfo())
+	if _, err := q.operate(ctx, op, 0); err != nil {
+		return err
+	}
+	holders, err := decodeLockInfo(step.Data)
+	if err != nil {
+		return err
+	}
+	for _, h := range holders {
+		if h.cookie != call.cookie {
+			return queue.ErrLocked
+		}
+		op := q.write()
+		op.Exec(classLock, methodBreakLock, call.encodeBreak(h))
+		if _, err := q.operate(ctx, op, 0); err != nil && !errors.Is(err, syscall.ENOENT) {
+			return err
+		}
+	}
+	return nil
+}
+
+// fence reads the newest fence of a queue.
+func (q *rgwQueue) fence(ctx context.Context) (uint64, error) {
+	op := q.read()
+	step := op.GetXattr(attrRGWFence)
+	if _, err := q.operate(ctx, op, 0); err != nil {
+		return 0, err
+	}
+	if errors.Is(step.Err(), syscall.ENODATA) {
+		return 0, nil
+	}
+	if err := step.Err(); err != nil {
+		return 0, err
+	}
+	return parseFence(step.Data)
+}
+
+// assertLease lets an operation of the lease with that fence fail with EBUSY
+// when radosgw, or another gateway, has the lock by now.
+func (r *RGW) assertLease(op *librados.WriteOp, object string, fence uint64) {
+	r.mu.Lock()
+	lease := r.leases[object]
+	r.mu.Unlock()
+	if lease != nil && lease.fence == fence {
+		op.Exec(classLock, methodAssertLocked, lease.call.encodeAssert())
+	}
+}
+
+// Fence grows with each new holder among our gateways.
+func (l *rgwLease) Fence() uint64 { return l.fence }
+
+// Expires is when the lease ends unless it is renewed.
+func (l *rgwLease) Expires() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.expires
+}
+
+// Renew extends the lease, and does for the queue what its owner does.
+func (l *rgwLease) Renew(ctx context.Context) error {
+	if err := l.r.own.enter(); err != nil {
+		return err
+	}
+	defer l.r.own.leave()
+	if err := l.renew(ctx, l.ttl); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	due := time.Since(l.kept) >= rgwExpireEvery
+	if due {
+		l.kept = time.Now()
+	}
+	l.mu.Unlock()
+	if due {
+		if err := l.keep(ctx); err != nil {
+			l.r.own.opts.Logger.Warn("look after a queue", "object", l.object, "err", err)
+		}
+	}
+	return nil
+}
+
+func (l *rgwLease) renew(ctx context.Context, ttl time.Duration) error {
+	l.mu.Lock()
+	ended := l.ended
+	l.mu.Unlock()
+	if ended {
+		return queue.ErrLeaseLost
+	}
+	until := l.r.own.opts.Now().Add(ttl)
+	op := librados.NewWrite()
+	op.AssertExists()
+	op.CmpXattr(attrRGWID, librados.Equal, l.id.encode())
+	op.Exec(classLock, methodLock, l.call.encodeLock(ttl, lockMustRenew))
+	_, err := l.r.operate(ctx, l.object, op, 0)
+	switch {
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.EBUSY), errors.Is(err, librados.ErrMismatch):
+		l.end()
+		return queue.ErrLeaseLost
+	case err != nil:
+		return err
+	}
+	l.mu.Lock()
+	l.expires = until
+	l.mu.Unlock()
+	return nil
+}
+
+// end forgets the lease.
+func (l *rgwLease) end() {
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	if l.r.leases[l.object] == l {
+		delete(l.r.leases, l.object)
+	}
+}
+
+// Release gives the lock back: a radosgw may take it within 30 s.
+func (l *rgwLease) Release(ctx context.Context) error {
+	if err := l.r.own.enter(); err != nil {
+		return err
+	}
+	defer l.r.own.leave()
+	l.end()
+	op := librados.NewWrite()
+	op.AssertExists()
+	op.Exec(classLock, methodUnlock, l.call.encodeUnlock())
+	if _, err := l.r.operate(ctx, l.object, op, 0); err != nil && !errors.Is(err, syscall.ENOENT) {
+		return fmt.Errorf("unlock %s: %w", l.call.name, err)
+	}
+	return nil
+}

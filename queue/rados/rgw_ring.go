@@ -1,0 +1,528 @@
+//go:build rados
+
+package rados
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"herald/queue"
+	librados "herald/rados"
+)
+
+// rgwPage is a part of the ring, as of one moment.
+type rgwPage struct {
+	front, tail uint64
+	list        []rgwPlaced
+	marks       map[uint64]mark
+}
+
+// more tells whether entries follow those of the page.
+func (p *rgwPage) more() bool { return len(p.list) > 0 && p.list[len(p.list)-1].end < p.tail }
+
+const (
+	// headPeek is how much of the object tells where the ring starts and ends.
+	headPeek = 128
+	// rgwPageSize is how many entries are listed at once; the class cannot be
+	// told a number of bytes.
+	rgwPageSize = 256
+)
+
+// errNoEntry: no entry starts at that place.
+var errNoEntry = errors.New("no entry starts there")
+
+// page lists at most count entries from a place on, or from the front when
+// that is behind it; with count 0 it lists none.
+//
+// The class must never be asked for what is behind the tail: its OSD would
+// search without end. A tail that was once seen is never undercut, unless the
+// queue is another one; and then the operation fails.
+func (q *rgwQueue) page(ctx context.Context, from uint64, count int) (*rgwPage, error) {
+	for {
+		start, err := q.startMarker(ctx, from)
+		if err != nil {
+			return nil, err
+		}
+		op := q.read()
+		head := op.Read(0, headPeek)
+		marks := op.OmapGetVals("", keyRGWMark, 1000)
+		var list *librados.Step
+		if count > 0 {
+			list = op.Exec(classQueue, methodList, encodeList(uint64(count), start))
+		}
+		_, err = q.operate(ctx, op, 0)
+		if start != "" && errors.Is(err, syscall.EINVAL) {
+			p, err := q.page(ctx, 0, 0)
+			if err != nil {
+				return nil, err
+			}
+			if from >= p.front {
+				return nil, errNoEntry
+			}
+			from = 0 // the place is free by now
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		p, err := q.readHead(head.Data)
+		if err != nil {
+			return nil, err
+		}
+		if start != "" && from < p.front {
+			from = 0 // the place is free by now, and what was listed worth nothing
+			continue
+		}
+		if p.marks, err = q.marks(ctx, marks); err != nil || list == nil {
+			return p, err
+		}
+		return p, q.readList(p, list.Data)
+	}
+}
+
+// startMarker is what the class is told for a place.
+func (q *rgwQueue) startMarker(ctx context.Context, from uint64) (string, error) {
+	q.mu.Lock()
+	ring, tail := q.ring, q.tail
+	q.mu.Unlock()
+	if from == 0 {
+		return "", nil
+	}
+	if from >= tail {
+		p, err := q.page(ctx, 0, 0)
+		if err != nil {
+			return "", err
+		}
+		if from >= p.tail || from < p.front {
+			return "", nil
+		}
+		ring = q.ringSize()
+	}
+	return ring.marker(from), nil
+}
+
+func (q *rgwQueue) ringSize() ring {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.ring
+}
+
+// readHead reads where the ring starts and ends.
+func (q *rgwQueue) readHead(b []byte) (*rgwPage, error) {
+	h, err := decodeHead(b)
+	if err == nil && (h.maxHead != headSize || h.end <= headSize || h.end > headSize+maxRing) {
+		err = fmt.Errorf("ring from %d to %d: %w", h.maxHead, h.end, ErrNotQueue)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("queue %s: %w", q.name, err)
+	}
+	r := ring(h.end - headSize)
+	front, err := r.place(h.front)
+	tail, errTail := r.place(h.tail)
+	if err = errors.Join(err, errTail); err != nil || front > tail {
+		return nil, fmt.Errorf("queue %s: ring from %v to %v: %w", q.name, h.front, h.tail, errors.Join(ErrNotQueue, err))
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ring, q.tail = r, max(q.tail, tail)
+	q.index.drop(front)
+	return &rgwPage{front: front, tail: tail}, nil
+}
+
+// readList reads what the class listed.
+func (q *rgwQueue) readList(p *rgwPage, b []byte) error {
+	l, err := decodeList(b)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", q.name, err)
+	}
+	r := q.ringSize()
+	markers := make([]string, 0, len(l.entries)+1)
+	for _, e := range l.entries {
+		markers = append(markers, e.marker)
+	}
+	places := make([]uint64, 0, len(markers)+1)
+	for _, m := range append(markers, l.next) {
+		pos, err := parsePosition(m)
+		if err != nil {
+			return fmt.Errorf("list %s: %w", q.name, err)
+		}
+		at, err := r.place(pos)
+		if err != nil {
+			return fmt.Errorf("list %s: %w", q.name, err)
+		}
+		places = append(places, at)
+	}
+	for i, e := range l.entries {
+		p.list = append(p.list, rgwPlaced{places[i], places[i+1], e.data})
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.index.add(p.list)
+	return nil
+}
+
+// marks reads what is noted of single entries: the first of it, and the rest.
+func (q *rgwQueue) marks(ctx context.Context, step *librados.Step) (map[uint64]mark, error) {
+	marks := make(map[uint64]mark, len(step.Pairs))
+	for {
+		last := ""
+		for _, p := range step.Pairs {
+			last = p.Key
+			at, err := parseKey(keyRGWMark, p.Key)
+			m, errValue := decodeMark(p.Value)
+			if err = errors.Join(err, errValue); err != nil {
+				return nil, fmt.Errorf("queue %s: key %q: %w", q.name, p.Key, err)
+			}
+			marks[at] = m
+		}
+		if !step.More || last == "" {
+			return marks, nil
+		}
+		op := q.read()
+		step = op.OmapGetVals(last, keyRGWMark, 1000)
+		if _, err := q.operate(ctx, op, 0); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// rgwMarker writes an entry's place as 16 hexadecimal digits.
+func rgwMarker(at uint64) queue.Marker { return queue.Marker(fmt.Sprintf("%016x", at+1)) }
+
+// parseRGWMarker returns a place and true, or false for before the first.
+func parseRGWMarker(m queue.Marker) (at uint64, ok bool, err error) {
+	if m == "" {
+		return 0, false, nil
+	}
+	n, err := strconv.ParseUint(string(m), 16, 64)
+	if err != nil || len(m) != 16 || n == 0 {
+		return 0, false, fmt.Errorf("marker %q: %w", m, queue.ErrInvalid)
+	}
+	return n - 1, true, nil
+}
+
+// List returns entries after a marker.
+func (q *rgwQueue) List(ctx context.Context, after queue.Marker, most int) (entries []queue.Entry, more bool, err error) {
+	at, some, err := parseRGWMarker(after)
+	if err != nil || most < 1 {
+		return nil, false, err
+	}
+	if err := q.r.own.enter(); err != nil {
+		return nil, false, err
+	}
+	defer q.r.own.leave()
+	_ = q.r.own.stamp() // keeps the clock
+	from, bytes := at, 0
+	for {
+		p, err := q.page(ctx, from, min(most-len(entries)+1, rgwPageSize))
+		if err != nil {
+			return nil, false, fmt.Errorf("list %s: %w", q.name, err)
+		}
+		for _, e := range p.list {
+			m := p.marks[e.at]
+			if some && e.at <= at || m.gone {
+				continue
+			}
+			if len(entries) >= most || len(entries) > 0 && bytes+len(e.data) > listBytes {
+				return entries, true, nil
+			}
+			bytes += len(e.data)
+			entries = append(entries, q.entry(e, m))
+		}
+		if !p.more() {
+			return entries, false, nil
+		}
+		from = p.list[len(p.list)-1].end
+	}
+}
+
+func (q *rgwQueue) entry(e rgwPlaced, m mark) queue.Entry {
+	out := queue.Entry{Marker: rgwMarker(e.at), Data: e.data, Enqueued: q.enqueued(e.data), Attempts: m.attempts}
+	if m.last != 0 {
+		out.LastTry = q.r.own.clock.timeOf(m.last)
+	}
+	return out
+}
+
+// enqueued is when an entry's event came about, by the clock of the gateway
+// that wrote it. The ring does not say when an entry was committed.
+func (q *rgwQueue) enqueued(data []byte) time.Time {
+	if t, ok := rgwEntryTime(data); ok {
+		return t
+	}
+	return q.r.own.opts.Now()
+}
+
+// Ack removes entries and notes attempts. Its linearization point is the
+// operation that frees the ring and sets the marks. Where this driver holds
+// the queue's lock it compares that, too.
+func (q *rgwQueue) Ack(ctx context.Context, a queue.Ack) error {
+	err := q.r.own.enter()
+	if err != nil {
+		return err
+	}
+	defer q.r.own.leave()
+	for range 10 {
+		if err = q.ack(ctx, a); !errors.Is(err, errAckAgain) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("ack %s: %w", q.name, err)
+	}
+	return nil
+}
+
+// errAckAgain: somebody else removed entries meanwhile.
+var errAckAgain = errors.New("the ring has changed")
+
+func (q *rgwQueue) ack(ctx context.Context, a queue.Ack) error {
+	p, err := q.page(ctx, 0, 0)
+	if err != nil {
+		return err
+	}
+	set, front, err := q.plan(ctx, p, a)
+	if err != nil {
+		return err
+	}
+	op := q.write()
+	if a.Fence != 0 {
+		op.CmpXattr(attrRGWFence, librados.GreaterOrEqual, fenceText(a.Fence)) // ours than the queue's
+		op.SetXattr(attrRGWFence, fenceText(a.Fence))
+		q.r.assertLease(op, q.object, a.Fence)
+	}
+	var rm []string
+	for at := range p.marks {
+		if at < front {
+			rm = append(rm, markKey(at))
+		}
+	}
+	if len(rm) > 0 {
+		op.OmapRm(rm...)
+	}
+	var pairs []librados.Pair
+	for at, m := range set {
+		if at >= front {
+			pairs = append(pairs, librados.Pair{Key: markKey(at), Value: m.encode()})
+		}
+	}
+	if len(pairs) > 0 {
+		op.OmapSet(pairs...)
+	}
+	if front > p.front {
+		op.Exec(classQueue, methodRemove, encodeRemove(q.ringSize().marker(front), 0)) // 0: the OSD counts
+	}
+	_, err = q.operate(ctx, op, 0)
+	switch {
+	case errors.Is(err, librados.ErrMismatch), errors.Is(err, syscall.EBUSY):
+		return queue.ErrFenced
+	case front > p.front && errors.Is(err, syscall.EINVAL):
+		return errAckAgain
+	}
+	return err
+}
+
+// plan makes up what an Ack changes: marks to be set, and the place of the
+// first entry that stays.
+func (q *rgwQueue) plan(ctx context.Context, p *rgwPage, a queue.Ack) (set map[uint64]mark, front uint64, err error) {
+	front, set = p.front, make(map[uint64]mark)
+	upTo, some, err := parseRGWMarker(a.UpTo)
+	if err != nil {
+		return nil, 0, err
+	}
+	if some && upTo >= p.front {
+		if front, err = q.endOf(ctx, upTo, p.tail); err != nil {
+			return nil, 0, err
+		}
+	}
+	for _, m := range a.Done {
+		at, size, err := q.live(ctx, p, m)
+		if err != nil {
+			return nil, 0, err
+		}
+		if size > 0 {
+			set[at] = mark{gone: true, cost: size}
+		}
+	}
+	for _, f := range a.Failed {
+		at, size, err := q.live(ctx, p, f.Marker)
+		if err != nil {
+			return nil, 0, err
+		}
+		if size > 0 && !set[at].gone {
+			m := mark{attempts: max(f.Attempts, 0)}
+			if !f.LastTry.IsZero() {
+				m.last = q.r.own.clock.stampOf(f.LastTry)
+			}
+			set[at] = m
+		}
+	}
+	for front < p.tail && (set[front].gone || p.marks[front].gone) {
+		if front, err = q.endOf(ctx, front, p.tail); err != nil {
+			return nil, 0, err
+		}
+	}
+	return set, front, nil
+}
+
+// live returns the place of an entry and what it takes; 0 when it is gone.
+func (q *rgwQueue) live(ctx context.Context, p *rgwPage, m queue.Marker) (at, size uint64, err error) {
+	at, ok, err := parseRGWMarker(m)
+	if err != nil || !ok || at < p.front || at >= p.tail || p.marks[at].gone {
+		return 0, 0, err
+	}
+	end, err := q.endOf(ctx, at, p.tail)
+	if errors.Is(err, errNoEntry) {
+		return 0, 0, nil
+	}
+	return at, end - at, err
+}
+
+// endOf is where the entry at a place ends; the tail for what lies behind it.
+func (q *rgwQueue) endOf(ctx context.Context, at, tail uint64) (uint64, error) {
+	if at >= tail {
+		return tail, nil
+	}
+	q.mu.Lock()
+	end, ok := q.index.next(at)
+	q.mu.Unlock()
+	if ok {
+		return end, nil
+	}
+	p, err := q.page(ctx, at, rgwPageSize)
+	if err != nil {
+		return 0, err
+	}
+	i, ok := slices.BinarySearchFunc(p.list, at, func(e rgwPlaced, at uint64) int { return compare(e.at, at) })
+	if !ok {
+		return 0, errNoEntry
+	}
+	return p.list[i].end, nil
+}
+
+func compare(a, b uint64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// Stats returns the queue's figures; radosgw's reservations are not in them.
+// Entries are counted by listing them, each once in this driver's life:
+// before release 19 the class does not count.
+func (q *rgwQueue) Stats(ctx context.Context) (queue.Stats, error) {
+	if err := q.r.own.enter(); err != nil {
+		return queue.Stats{}, err
+	}
+	defer q.r.own.leave()
+	st, err := q.stats(ctx)
+	if err != nil {
+		return st, fmt.Errorf("stats of %s: %w", q.name, err)
+	}
+	return st, nil
+}
+
+func (q *rgwQueue) stats(ctx context.Context) (st queue.Stats, err error) {
+	first, err := q.page(ctx, 0, 1)
+	if err != nil {
+		return st, err
+	}
+	err = q.eachIntent(ctx, func(_ queue.ID, res *reservation) {
+		st.Reservations++
+		st.Reserved += int64(cost(res.size, res.entries))
+	})
+	if err != nil {
+		return st, err
+	}
+	st.Capacity = int64(q.ringSize()) - 1 // see repair
+	st.Bytes = int64(first.tail - first.front)
+	if st.Entries, err = q.count(ctx, first); err != nil {
+		return st, err
+	}
+	for at, m := range first.marks {
+		if m.gone && at >= first.front && at < first.tail {
+			st.Entries--
+			st.Bytes -= int64(m.cost)
+		}
+	}
+	entries, _, err := q.List(ctx, "", 1)
+	if err == nil && len(entries) > 0 {
+		st.Oldest = entries[0].Enqueued
+	}
+	return st, err
+}
+
+// count tells how many entries are in the ring.
+func (q *rgwQueue) count(ctx context.Context, first *rgwPage) (int64, error) {
+	if first.front == first.tail {
+		return 0, nil
+	}
+	q.mu.Lock()
+	if len(q.index.at) == 0 || q.index.at[0] != first.front {
+		q.index = rgwIndex{}
+		q.index.add(first.list)
+	}
+	q.mu.Unlock()
+	for {
+		q.mu.Lock()
+		n, end := len(q.index.at), q.index.end
+		q.mu.Unlock()
+		if end >= first.tail || n == 0 {
+			return int64(n), nil
+		}
+		if _, err := q.page(ctx, end, rgwPageSize); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// Wait returns when there is an entry after a marker. Commits of others are
+// looked for now and then.
+func (q *rgwQueue) Wait(ctx context.Context, after queue.Marker) error {
+	at, some, err := parseRGWMarker(after)
+	if err != nil {
+		return err
+	}
+	for {
+		q.mu.Lock()
+		wake := q.wake
+		q.mu.Unlock()
+		if err := q.r.own.enter(); err != nil {
+			return err
+		}
+		p, err := q.page(ctx, 0, 0)
+		q.r.own.leave()
+		if err != nil {
+			return err
+		}
+		if p.tail > p.front && (!some || p.tail > at) {
+			entries, _, err := q.List(ctx, after, 1)
+			if err != nil || len(entries) > 0 {
+				return err
+			}
+		}
+		timer := time.NewTimer(min(q.r.own.opts.PollInterval, rgwPoll))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		case <-q.r.own.closed:
+			timer.Stop()
+			return ErrClosed
+		case <-wake:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// rgwPoll is how often radosgw looks into a queue that it owns.
+const rgwPoll = 100 * time.Millisecond

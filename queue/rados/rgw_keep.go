@@ -32,41 +32,59 @@ func (l *rgwLease) keep(ctx context.Context) error {
 // queue is full. The sum shall be one byte too large: else a ring may become
 // full to the byte, which the class takes for an empty one.
 func (r *RGW) repair(ctx context.Context, object string, full bool) (bool, error) {
+	c, err := r.readClass(ctx, object)
+	if err != nil {
+		return false, err
+	}
+	if c.head.reserved == c.sum || c.head.reserved > c.sum && !full {
+		return false, nil
+	}
+	return true, r.setReserved(ctx, object, c, c.sum)
+}
+
+// rgwClass is what the class knows of a queue's reservations.
+type rgwClass struct {
+	head classHead
+	raw  []byte // it, as it is stored
+	sum  uint64 // what it should say is reserved
+}
+
+func (r *RGW) readClass(ctx context.Context, object string) (*rgwClass, error) {
 	read := librados.NewRead()
 	read.AssertExists()
 	step := read.Read(0, headSize)
 	list := read.Exec(classQueue, methodReservations, nil)
 	if _, err := r.operate(ctx, object, read, 0); err != nil {
-		return false, err
+		return nil, err
 	}
-	h, err := decodeHead(step.Data)
+	head, err := decodeHead(step.Data)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	reservations, err := decodeReservations(list.Data) // with those that are not in the head
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	sum := uint64(1)
+	c := &rgwClass{head: head, raw: step.Data[:headPrefix+head.encoded], sum: 1}
 	for _, res := range reservations {
 		// The number of entries is not known before release 19; radosgw
 		// reserves for one. Too small a sum lets the ring refuse a commit.
-		sum += res.size + uint64(max(res.entries, 1))*queue.EntryOverhead
+		c.sum += res.size + uint64(max(res.entries, 1))*queue.EntryOverhead
 	}
-	if h.reserved == sum || h.reserved > sum && !full {
-		return false, nil
-	}
+	return c, nil
+}
+
+// setReserved writes the class's sum of reservations, unless it has changed.
+func (r *RGW) setReserved(ctx context.Context, object string, c *rgwClass, sum uint64) error {
 	op := librados.NewWrite()
-	op.CmpExt(step.Data[:headPrefix+h.encoded], 0)
-	op.Write(binary.LittleEndian.AppendUint64(nil, sum), h.reservedAt())
-	switch _, err := r.operate(ctx, object, op, 0); {
-	case errors.Is(err, librados.ErrMismatch): // it changed meanwhile
-		return true, nil
-	case err != nil:
-		return false, err
+	op.CmpExt(c.raw, 0)
+	op.Write(binary.LittleEndian.AppendUint64(nil, sum), c.head.reservedAt())
+	_, err := r.operate(ctx, object, op, 0)
+	if errors.Is(err, librados.ErrMismatch) {
+		return nil
 	}
-	if h.reserved > sum {
-		r.own.opts.Logger.Info("room that ended reservations had kept is free again", "object", object, "bytes", h.reserved-sum)
+	if err == nil && c.head.reserved > sum {
+		r.own.opts.Logger.Info("room that ended reservations had kept is free again", "object", object, "bytes", c.head.reserved-sum)
 	}
-	return true, nil
+	return err
 }

@@ -65,42 +65,42 @@ func (l rgwLocker) Acquire(ctx context.Context, name, owner string, ttl time.Dur
 }
 
 // acquire takes the lock of a queue: its owner gets the lease that it has. The
-// linearization point is the operation that locks and counts the fence.
+// linearization point is the operation that locks and sets the fence.
 func (r *RGW) acquire(ctx context.Context, q *rgwQueue, owner string, ttl time.Duration) (*rgwLease, error) {
-	call := lockCall{name: rgwLockName(q.object), kind: lockExclusive, cookie: owner}
 	r.mu.Lock()
-	lease := r.leases[q.object]
+	held := r.leases[q.object]
 	r.mu.Unlock()
-	if lease != nil && lease.call.cookie == owner && lease.id == q.id {
-		if err := lease.renew(ctx, ttl); !errors.Is(err, queue.ErrLeaseLost) {
-			return lease, err
+	if held != nil && ownerOf(held.call.cookie) == owner && held.id == q.id {
+		if err := held.renew(ctx, ttl); !errors.Is(err, queue.ErrLeaseLost) {
+			return held, err
 		}
 	}
 	for {
-		old, err := q.fence(ctx)
+		last, holders, err := q.lockState(ctx)
 		if err != nil {
 			return nil, err
 		}
-		lease := &rgwLease{r: r, object: q.object, id: q.id, call: call, fence: old + 1, ttl: ttl, expires: r.own.opts.Now().Add(ttl)}
-		op := q.write()
-		if old == 0 {
+		lease := &rgwLease{r: r, object: q.object, id: q.id, ttl: ttl, fence: last + 1, expires: r.own.opts.Now().Add(ttl)}
+		if last == 0 {
 			// Those of a queue grow although another of the name was there before.
 			lease.fence = uint64(r.own.stamp() / 1e3)
-			op.CmpXattr(attrRGWFence, librados.Equal, nil)
-		} else {
-			op.CmpXattr(attrRGWFence, librados.Equal, fenceText(old))
 		}
-		op.Exec(classLock, methodLock, call.encodeLock(ttl, lockMayRenew))
-		op.SetXattr(attrRGWFence, fenceText(lease.fence))
-		_, err = q.operate(ctx, op, 0)
-		switch {
+		if len(holders) > 0 {
+			if ownerOf(holders[0].cookie) != owner {
+				return nil, queue.ErrLocked
+			}
+			// The owner's own: taken by another connection, or not answered.
+			lease.fence = last
+			if err := q.breakLock(ctx, holders[0]); err != nil {
+				return nil, err
+			}
+		}
+		lease.call = q.lockCall(cookieOf(owner, lease.fence))
+		switch err := q.lock(ctx, lease, last); {
 		case errors.Is(err, librados.ErrMismatch):
 			continue
 		case errors.Is(err, syscall.EBUSY):
-			if err := r.breakOwn(ctx, q, call); err != nil {
-				return nil, err
-			}
-			continue
+			return nil, queue.ErrLocked
 		case err != nil:
 			return nil, err
 		}
@@ -111,45 +111,50 @@ func (r *RGW) acquire(ctx context.Context, q *rgwQueue, owner string, ttl time.D
 	}
 }
 
-// breakOwn ends a lock that the owner itself holds, by a connection that is no
-// more. Errors: ErrLocked when another has it.
-func (r *RGW) breakOwn(ctx context.Context, q *rgwQueue, call lockCall) error {
-	op := q.read()
-	step := op.Exec(classLock, methodLockInfo, call.encodeInfo())
-	if _, err := q.operate(ctx, op, 0); err != nil {
-		return err
+// lockCall is what calls for the lock of the queue's owner have in common.
+func (q *rgwQueue) lockCall(cookie string) lockCall {
+	return lockCall{name: rgwLockName(q.object), kind: lockExclusive, cookie: cookie}
+}
+
+// lock takes a free lock, and sets its fence, in one operation.
+func (q *rgwQueue) lock(ctx context.Context, lease *rgwLease, last uint64) error {
+	op := q.write()
+	if last == 0 {
+		op.CmpXattr(attrRGWFence, librados.Equal, nil)
+	} else {
+		op.CmpXattr(attrRGWFence, librados.Equal, fenceText(last))
 	}
-	holders, err := decodeLockInfo(step.Data)
-	if err != nil {
+	op.Exec(classLock, methodLock, lease.call.encodeLock(lease.ttl, lockMayRenew))
+	op.SetXattr(attrRGWFence, fenceText(lease.fence))
+	_, err := q.operate(ctx, op, 0)
+	return err
+}
+
+// breakLock ends a holder's lock. One that has ended is no error.
+func (q *rgwQueue) breakLock(ctx context.Context, h holder) error {
+	op := q.write()
+	op.Exec(classLock, methodBreakLock, q.lockCall(h.cookie).encodeBreak(h))
+	if _, err := q.operate(ctx, op, 0); err != nil && !errors.Is(err, syscall.ENOENT) {
 		return err
-	}
-	for _, h := range holders {
-		if h.cookie != call.cookie {
-			return queue.ErrLocked
-		}
-		op := q.write()
-		op.Exec(classLock, methodBreakLock, call.encodeBreak(h))
-		if _, err := q.operate(ctx, op, 0); err != nil && !errors.Is(err, syscall.ENOENT) {
-			return err
-		}
 	}
 	return nil
 }
 
-// fence reads the newest fence of a queue.
-func (q *rgwQueue) fence(ctx context.Context) (uint64, error) {
+// lockState reads the newest fence of a queue, and who has its lock.
+func (q *rgwQueue) lockState(ctx context.Context) (fence uint64, holders []holder, err error) {
 	op := q.read()
-	step := op.GetXattr(attrRGWFence)
+	step, info := op.GetXattr(attrRGWFence), op.Exec(classLock, methodLockInfo, q.lockCall("").encodeInfo())
 	if _, err := q.operate(ctx, op, 0); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	if errors.Is(step.Err(), syscall.ENODATA) {
-		return 0, nil
+	if err := step.Err(); err != nil && !errors.Is(err, syscall.ENODATA) {
+		return 0, nil, err
 	}
-	if err := step.Err(); err != nil {
-		return 0, err
+	if fence, err = parseFence(step.Data); err != nil {
+		return 0, nil, err
 	}
-	return parseFence(step.Data)
+	holders, err = decodeLockInfo(info.Data)
+	return fence, holders, err
 }
 
 // assertLease lets an operation of the lease with that fence fail with EBUSY

@@ -4,6 +4,7 @@ package rados
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"herald/queue"
 	"herald/queue/locktest"
 	"herald/queue/queuetest"
+	librados "herald/rados"
 	"herald/tests/cephtest"
 )
 
@@ -18,7 +20,8 @@ import (
 // are called as those of topics are.
 type rgwHarness struct {
 	harness
-	d *RGW
+	d      *RGW
+	drifts int
 }
 
 func newRGWHarness(t testing.TB, opts Options) *rgwHarness {
@@ -78,7 +81,9 @@ func (h *rgwHarness) Second(t *testing.T, shift time.Duration) queue.Driver {
 // asTopics calls each queue as that of a topic.
 type asTopics struct{ *RGW }
 
-func topicName(name string) string { return ":" + strings.ReplaceAll(name, ".", "%2E") }
+func topicName(name string) string {
+	return ":" + strings.NewReplacer(".", "%2E", "\x00", "%00").Replace(name)
+}
 
 func (d asTopics) Create(ctx context.Context, name string, capacity int64) error {
 	return d.RGW.Create(ctx, topicName(name), capacity)
@@ -100,6 +105,14 @@ func (d asTopics) List(ctx context.Context, prefix string) ([]string, error) {
 	return names, err
 }
 
+func (d asTopics) Check(ctx context.Context, name string, repair bool) ([]queue.Finding, error) {
+	found, err := d.RGW.Check(ctx, topicName(name), repair)
+	for i := range found {
+		found[i].Queue = name
+	}
+	return found, err
+}
+
 func (d asTopics) Locker() queue.Locker { return asTopicLocks{d.RGW.Locker()} }
 
 type asTopicLocks struct{ queue.Locker }
@@ -111,10 +124,77 @@ func (l asTopicLocks) Acquire(ctx context.Context, name, owner string, ttl time.
 	return l.Locker.Acquire(ctx, name, owner, ttl)
 }
 
+// asQueueLocks is a driver whose locks are all those of topics' queues.
+type asQueueLocks struct{ asTopics }
+
+func (d asQueueLocks) Locker() queue.Locker { return ofQueues{d.RGW, d.RGW.Locker()} }
+
+type ofQueues struct {
+	d *RGW
+	queue.Locker
+}
+
+func (l ofQueues) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (queue.Lease, error) {
+	q := topicName(strings.TrimLeft(strings.TrimPrefix(name, queueLock), ":"))
+	if _, err := l.d.Open(ctx, q); errors.Is(err, queue.ErrNoSuchQueue) && !strings.HasPrefix(name, queueLock) {
+		if err := l.d.Create(ctx, q, 1<<20); err != nil && !errors.Is(err, queue.ErrQueueExists) {
+			return nil, err
+		}
+	}
+	return l.Locker.Acquire(ctx, queueLock+q, owner, ttl)
+}
+
+// rgwLockHarness has only locks of queues.
+type rgwLockHarness struct{ *rgwHarness }
+
+func (h rgwLockHarness) Driver() queue.Driver { return asQueueLocks{asTopics{h.d}} }
+
+func (h rgwLockHarness) Second(t *testing.T, shift time.Duration) queue.Driver {
+	return asQueueLocks{h.rgwHarness.Second(t, shift).(asTopics)}
+}
+
 func TestRGWQueue(t *testing.T) {
 	queuetest.Run(t, func(t *testing.T) queuetest.Harness { return newRGWHarness(t, Options{}) })
 }
 
 func TestRGWLock(t *testing.T) {
-	locktest.Run(t, func(t *testing.T) queuetest.Harness { return newRGWHarness(t, Options{}) })
+	locktest.Run(t, func(t *testing.T) queuetest.Harness { return rgwLockHarness{newRGWHarness(t, Options{})} })
 }
+
+// Drift falsifies in turn what the class counts, what radosgw knows of, and
+// what is noted of entries.
+func (h *rgwHarness) Drift(t *testing.T, name string) string {
+	t.Helper()
+	q, err := h.d.open(t.Context(), topicName(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	op := librados.NewWrite()
+	h.drifts++
+	switch h.drifts {
+	case 1, 2:
+		c, err := h.d.readClass(t.Context(), q.object)
+		if err == nil {
+			err = h.d.setReserved(t.Context(), q.object, c, map[int]uint64{1: c.sum / 2, 2: c.sum + 1<<18}[h.drifts])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "class"
+	case 3:
+		op.OmapRm(q.object)
+		if _, err := h.d.operate(t.Context(), rgwRegistry, op, 0); err != nil {
+			t.Fatal(err)
+		}
+		return "registry"
+	case 4:
+		op.OmapSet(librados.Pair{Key: markKey(3), Value: mark{attempts: 1}.encode()})
+		if _, err := h.d.operate(t.Context(), q.object, op, 0); err != nil {
+			t.Fatal(err)
+		}
+		return "marks"
+	}
+	return ""
+}
+
+var _ queuetest.Drifter = (*rgwHarness)(nil)

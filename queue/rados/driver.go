@@ -260,6 +260,7 @@ func (d *Driver) createObject(ctx context.Context, name string, rec *record) err
 		}
 		exists, id = there.incarnation != id, there.incarnation // ours, when an answer was lost
 	}
+	d.opts.fault("created")
 	enter := librados.NewWrite()
 	enter.OmapSet(librados.Pair{Key: name, Value: id[:]})
 	if _, err := d.operate(ctx, oidQueues, enter, 0); err != nil {
@@ -363,6 +364,7 @@ func (d *Driver) Delete(ctx context.Context, name string) error {
 	if err != nil && !gone {
 		return fmt.Errorf("delete queue %s: %w", name, err)
 	}
+	d.opts.fault("removed")
 	if q != nil {
 		q.end()
 	}

@@ -4,6 +4,7 @@ package rados
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -68,12 +69,31 @@ func (q *Queue) enter() error {
 	return nil
 }
 
+// errParked says that entries were moved out of the ring before they were
+// listed.
+var errParked = errors.New("entries are parked")
+
 func (q *Queue) list(ctx context.Context, l *listing, after uint64) error {
-	after, err := q.listParked(ctx, l, after)
-	if err != nil || l.more {
-		return err
+	for {
+		var err error
+		if after, err = q.listParked(ctx, l, after); err != nil || l.more {
+			return err
+		}
+		if after, err = q.listRing(ctx, l, after); !errors.Is(err, errParked) {
+			return err
+		}
 	}
-	return q.eachFrame(ctx, after+1, q.budget(l.most), func(s *snapshot, fr *frame, _ *place) (uint64, error) {
+}
+
+// listRing lists entries of the ring, and returns the last that was looked at.
+func (q *Queue) listRing(ctx context.Context, l *listing, after uint64) (uint64, error) {
+	all := func(s *snapshot) error {
+		if s.rec.parked > 0 && after+1 < s.rec.from {
+			return errParked
+		}
+		return nil
+	}
+	err := q.eachFrame(ctx, after+1, q.budget(l.most), all, func(s *snapshot, fr *frame, _ *place) (uint64, error) {
 		from := max(after+1, s.rec.from)
 		for i, data := range fr.data {
 			seq := fr.first + uint64(i)
@@ -93,6 +113,7 @@ func (q *Queue) list(ctx context.Context, l *listing, after uint64) error {
 		}
 		return fr.end(), nil
 	})
+	return after, err
 }
 
 // budget is about how many bytes of the ring have one entry more than most.

@@ -3,6 +3,7 @@
 package rados
 
 import (
+	"encoding/binary"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"herald/queue"
 	"herald/queue/locktest"
 	"herald/queue/queuetest"
+	librados "herald/rados"
 	"herald/tests/cephtest"
 )
 
@@ -21,6 +23,8 @@ type harness struct {
 	d    *Driver
 	cut  atomic.Int64 // answers still to be lost
 	lost atomic.Int64
+
+	drifts int // see Drift
 }
 
 func newHarness(t testing.TB, opts Options) *harness {
@@ -110,10 +114,78 @@ func (h *harness) Second(t *testing.T, shift time.Duration) queue.Driver {
 func (h *harness) LoseReplies(_ *testing.T, n int) { h.cut.Store(int64(n)) }
 func (h *harness) Lost() int                       { return int(h.lost.Load()) }
 
+// Drift falsifies one figure after the other.
+func (h *harness) Drift(t *testing.T, name string) string {
+	t.Helper()
+	drifts := []struct {
+		kind  string
+		drift func(*record, *librados.WriteOp)
+	}{
+		{"reserved", func(r *record, _ *librados.WriteOp) { r.reserved += 5000 }},
+		{"reserved", func(r *record, _ *librados.WriteOp) { r.reservations-- }},
+		{"entries", func(r *record, _ *librados.WriteOp) { r.gone += 3 }},
+		{"bytes", func(r *record, _ *librados.WriteOp) { r.goneBytes = 77 }},
+		{"bytes", func(r *record, _ *librados.WriteOp) { r.fromTotal += 1 << 40 }},
+		{"entries", func(r *record, _ *librados.WriteOp) { r.parked++ }},
+		{"ids", func(r *record, _ *librados.WriteOp) { r.nextID -= 10 }},
+		{"marks", func(_ *record, op *librados.WriteOp) {
+			op.OmapSet(librados.Pair{Key: key(keyMark, 5000), Value: mark{gone: true, cost: 11}.encode()})
+		}},
+		{"class", func(*record, *librados.WriteOp) { h.driftClass(t, name) }},
+		{"directory", func(*record, *librados.WriteOp) { h.unlist(t, name) }},
+	}
+	if h.drifts == len(drifts) {
+		return ""
+	}
+	d := drifts[h.drifts]
+	h.drifts++
+	rec, err := h.d.readRecord(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	op := librados.NewWrite()
+	d.drift(rec, op)
+	rec.sign(randomID(), 1)
+	op.SetXattr(xattrRecord, rec.encode())
+	if _, err := h.d.operate(t.Context(), prefixQueue+name, op, 0); err != nil {
+		t.Fatal(err)
+	}
+	return d.kind
+}
+
+// driftClass adds to the class's sum of reservations.
+func (h *harness) driftClass(t *testing.T, name string) {
+	t.Helper()
+	read := librados.NewRead()
+	head := read.Read(0, headSize)
+	if _, err := h.d.operate(t.Context(), prefixQueue+name, read, 0); err != nil {
+		t.Fatal(err)
+	}
+	c, err := decodeHead(head.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := librados.NewWrite()
+	write.Write(binary.LittleEndian.AppendUint64(nil, c.reserved+70), c.reservedAt())
+	if _, err := h.d.operate(t.Context(), prefixQueue+name, write, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (h *harness) unlist(t *testing.T, name string) {
+	t.Helper()
+	op := librados.NewWrite()
+	op.OmapRm(name)
+	if _, err := h.d.operate(t.Context(), oidQueues, op, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
 var (
-	_ queuetest.Scaler = (*harness)(nil)
-	_ queuetest.Sharer = (*harness)(nil)
-	_ queuetest.Lossy  = (*harness)(nil)
+	_ queuetest.Scaler  = (*harness)(nil)
+	_ queuetest.Drifter = (*harness)(nil)
+	_ queuetest.Sharer  = (*harness)(nil)
+	_ queuetest.Lossy   = (*harness)(nil)
 )
 
 func TestQueue(t *testing.T) {

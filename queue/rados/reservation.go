@@ -89,6 +89,25 @@ func decodeMark(b []byte) (m mark, err error) {
 	return m, nil
 }
 
+// parked is an entry that was moved from the ring to the omap.
+type parked struct {
+	time int64 // of its commit
+	data []byte
+}
+
+func (p parked) encode() []byte { return append(binary.AppendUvarint(nil, uint64(p.time)), p.data...) }
+
+func decodeParked(b []byte) (parked, error) {
+	n := numbers{b: b}
+	p := parked{time: int64(n.next()), data: n.b}
+	if n.failed {
+		return parked{}, errParkedEntry
+	}
+	return p, nil
+}
+
+var errParkedEntry = errors.New("damaged parked entry")
+
 // Keys of the omap start with a letter for what they are.
 const (
 	keyReservation = "r/" // and the id

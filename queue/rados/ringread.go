@@ -37,7 +37,7 @@ func (q *Queue) readRing(ctx context.Context, at, n, after uint64) (*snapshot, e
 	if _, err := q.d.operate(ctx, q.oid, op, 0); err != nil {
 		return nil, err
 	}
-	s := &snapshot{at: at, b: reads[0].Data, marks: make(map[uint64]mark, len(page.Pairs)), marksTo: math.MaxUint64}
+	s := &snapshot{at: at, b: reads[0].Data}
 	if len(reads) > 1 && uint64(len(s.b)) == first.n {
 		s.b = append(s.b, reads[1].Data...)
 	}
@@ -45,19 +45,27 @@ func (q *Queue) readRing(ctx context.Context, at, n, after uint64) (*snapshot, e
 	if s.rec, err = q.learn(record.Data); err != nil {
 		return nil, err
 	}
+	s.marks, s.marksTo, err = readMarks(page)
+	return s, err
+}
+
+// readMarks decodes a page of marks, and returns the last entry of which all
+// that is noted is in it.
+func readMarks(page *librados.Step) (marks map[uint64]mark, to uint64, err error) {
+	marks, to = make(map[uint64]mark, len(page.Pairs)), math.MaxUint64
 	for _, p := range page.Pairs {
 		seq, err := parseKey(keyMark, p.Key)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		if s.marks[seq], err = decodeMark(p.Value); err != nil {
-			return nil, fmt.Errorf("entry %d: %w", seq, err)
+		if marks[seq], err = decodeMark(p.Value); err != nil {
+			return nil, 0, fmt.Errorf("entry %d: %w", seq, err)
 		}
 		if page.More {
-			s.marksTo = seq
+			to = seq
 		}
 	}
-	return s, nil
+	return marks, to, nil
 }
 
 // start returns where in the ring to look for an entry: its frame, when that
@@ -84,11 +92,15 @@ const (
 
 // eachFrame calls f with the frames from the one of an entry on, and the
 // snapshot in which each was found, until it answers false or there are no
-// more. budget is about how many bytes will be wanted.
-func (q *Queue) eachFrame(ctx context.Context, seq, budget uint64, f func(s *snapshot, fr *frame, p *place) (next uint64, err error)) error {
+// more. budget is about how many bytes will be wanted. seen is called with each
+// snapshot; an error of it, and of f, ends the loop.
+func (q *Queue) eachFrame(ctx context.Context, seq, budget uint64, seen func(*snapshot) error, f func(s *snapshot, fr *frame, p *place) (next uint64, err error)) error {
 	at, n := q.start(seq), min(max(budget, minRead), maxRead)
 	for {
 		s, err := q.readRing(ctx, at, n, seq-1)
+		if err == nil && seen != nil {
+			err = seen(s)
+		}
 		if err != nil {
 			return err
 		}
@@ -146,7 +158,7 @@ func (q *Queue) remember(p *place) {
 
 // locate reads the ring up to an entry's frame, which is remembered.
 func (q *Queue) locate(ctx context.Context, seq uint64) error {
-	return q.eachFrame(ctx, seq, maxRead, func(_ *snapshot, fr *frame, p *place) (uint64, error) {
+	return q.eachFrame(ctx, seq, maxRead, nil, func(_ *snapshot, fr *frame, p *place) (uint64, error) {
 		if fr.end() > seq {
 			return 0, nil
 		}

@@ -77,7 +77,7 @@ func (q *Queue) process(ctx context.Context, batch []*call) error {
 		if err := q.usable(); err != nil {
 			return err
 		}
-		if err := q.makeRoom(ctx, read); err != nil {
+		if err := q.freeRing(ctx); err != nil {
 			return err
 		}
 		t, raw, err := q.plan(ctx, batch, read)
@@ -87,6 +87,14 @@ func (q *Queue) process(ctx context.Context, batch []*call) error {
 		if !read && refused(batch) {
 			read = true // it may be otherwise by now
 			continue
+		}
+		if t.short {
+			if made, err := q.compact(ctx); made || err != nil {
+				if err != nil {
+					return err
+				}
+				continue
+			}
 		}
 		if !t.dirty {
 			q.answer(batch, nil)
@@ -402,6 +410,7 @@ func (q *Queue) noteView(t *txn) {
 	for seq := range t.unpark {
 		delete(q.view.parked, seq)
 	}
+	maps.Copy(q.view.parked, t.park)
 	q.view.acks = t.rec.acks
 }
 

@@ -77,10 +77,12 @@ type txn struct {
 	mine   map[queue.ID]bool         // made by this change
 	marks  map[uint64]*mark          // over those of the view; nil: removed
 	unpark map[uint64]bool
-	data   [][]byte // of new entries
-	frame  []byte   // of them, when sealed
-	remove string   // the marker up to which the ring is freed
-	frames uint64   // that this removes
+	park   map[uint64]uint64 // newly parked, and what each takes of the capacity
+	short  bool              // a reservation was refused for want of room in the ring
+	data   [][]byte          // of new entries
+	frame  []byte            // of them, when sealed
+	remove string            // the marker up to which the ring is freed
+	frames uint64            // that this removes
 	dirty  bool
 }
 
@@ -89,7 +91,7 @@ func newTxn(rec *record, f facts, now int64) *txn {
 		facts: f, rec: rec.clone(), now: now,
 		set: map[string][]byte{}, rm: map[string]bool{},
 		ended: map[queue.ID]bool{}, made: map[queue.ID]*reservation{}, mine: map[queue.ID]bool{},
-		marks: map[uint64]*mark{}, unpark: map[uint64]bool{},
+		marks: map[uint64]*mark{}, unpark: map[uint64]bool{}, park: map[uint64]uint64{},
 	}
 }
 
@@ -136,7 +138,11 @@ func (t *txn) reserve(r *request) error {
 		return queue.ErrFull
 	}
 	c, need := cost(r.size, r.entries), room(r.size, r.entries)
-	if rec.bytes()+rec.reserved+c > rec.capacity || rec.used()+rec.room+need >= uint64(rec.ring) {
+	if rec.bytes()+rec.reserved+c > rec.capacity {
+		return queue.ErrFull
+	}
+	if rec.used()+rec.room+need >= uint64(rec.ring) {
+		t.short = true
 		return queue.ErrFull
 	}
 	r.id = queue.ID(rec.nextID)
@@ -376,4 +382,36 @@ func (t *txn) moveTo(from uint64) error {
 		rec.live, rec.liveFrame = p.end, p.number+1
 	}
 	return nil
+}
+
+// parkFrames moves the entries of the first frames of the ring that are not
+// gone to the omap, so that the ring can be freed.
+func (t *txn) parkFrames(frames []*frame) error {
+	rec := t.rec
+	for _, f := range frames {
+		for i, data := range f.data {
+			seq := f.first + uint64(i)
+			if seq < rec.from {
+				continue
+			}
+			c := cost(int64(len(data)), 1)
+			if m, _ := t.mark(seq); m.gone {
+				rec.gone--
+				rec.goneBytes -= m.cost
+				t.dropMark(seq)
+				continue
+			}
+			rec.parked++
+			rec.parkBytes += c
+			t.park[seq] = c
+			t.put(key(keyParked, seq), parked{f.time, data}.encode())
+		}
+	}
+	if err := t.moveTo(frames[len(frames)-1].end()); err != nil {
+		return err
+	}
+	rec.acks++
+	err := t.advance(rec.from)
+	t.trim()
+	return err
 }

@@ -1,0 +1,491 @@
+//go:build rados
+
+package rados
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"herald/queue"
+	librados "herald/rados"
+	"herald/tests/cephtest"
+)
+
+// create makes a queue and returns its handle.
+func create(t *testing.T, d *Driver, name string, capacity int64) *Queue {
+	t.Helper()
+	if err := d.Create(t.Context(), name, capacity); err != nil {
+		t.Fatal(err)
+	}
+	return open(t, d, name)
+}
+
+func open(t *testing.T, d *Driver, name string) *Queue {
+	t.Helper()
+	q, err := d.open(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+func put(ctx context.Context, q queue.Queue, data ...string) error {
+	var entries [][]byte
+	size := int64(1)
+	for _, s := range data {
+		entries = append(entries, []byte(s))
+		size += int64(len(s))
+	}
+	id, err := q.Reserve(ctx, []byte("intent"), size, len(entries))
+	if err != nil {
+		return err
+	}
+	return q.Commit(ctx, id, entries)
+}
+
+func mustPut(t *testing.T, q queue.Queue, data ...string) {
+	t.Helper()
+	if err := put(t.Context(), q, data...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustAck(t *testing.T, q queue.Queue, a queue.Ack) {
+	t.Helper()
+	if err := q.Ack(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// all lists a queue.
+func all(t *testing.T, q queue.Queue) (list []queue.Entry) {
+	t.Helper()
+	for after, more := queue.Marker(""), true; more; {
+		var page []queue.Entry
+		var err error
+		if page, more, err = q.List(t.Context(), after, 100); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, page...)
+		if len(list) > 0 {
+			after = list[len(list)-1].Marker
+		}
+	}
+	return list
+}
+
+func wantClean(t *testing.T, d *Driver, name string) {
+	t.Helper()
+	found, err := d.Check(t.Context(), name, false)
+	if err != nil || len(found) > 0 {
+		t.Errorf("Check(%s) = %+v, %v", name, found, err)
+	}
+}
+
+// Entries that stay must not keep the room of those behind them: a few of
+// them stay while the ring is written many times over.
+func TestPark(t *testing.T) {
+	h := newHarness(t, Options{})
+	q := create(t, h.d, "q", 100_000)
+	laps := uint64(3)
+	if os.Getenv("HERALD_LONG") == "1" {
+		laps = 30
+	}
+	stay := make(map[queue.Marker]string)
+	for i := 0; ; i++ {
+		rec, _ := q.current()
+		if rec.tail > laps*uint64(rec.ring) {
+			break
+		}
+		name := fmt.Sprintf("%d %s", i, strings.Repeat("x", 9000))
+		mustPut(t, q, name+"a", name+"b", name+"c")
+		list := all(t, q)
+		fresh := list[len(list)-3:]
+		var done []queue.Marker
+		for _, e := range fresh {
+			if len(stay) < 5 && strings.HasSuffix(string(e.Data), "b") {
+				stay[e.Marker] = string(e.Data)
+				mustAck(t, q, queue.Ack{Failed: []queue.Attempt{{Marker: e.Marker, Attempts: i + 1}}})
+			} else {
+				done = append(done, e.Marker)
+			}
+		}
+		mustAck(t, q, queue.Ack{Done: done})
+		if len(list) != len(stay)+len(done) {
+			t.Fatalf("round %d: %d entries, want %d", i, len(list), len(stay)+len(done))
+		}
+	}
+	if rec, _ := q.current(); rec.parked == 0 {
+		t.Error("nothing was parked")
+	}
+	wantClean(t, h.d, "q")
+	h.Reopen(t)
+	q = open(t, h.d, "q")
+	list := all(t, q)
+	for i, e := range list {
+		if stay[e.Marker] != string(e.Data) || e.Attempts != i+1 {
+			t.Errorf("entry %s with %d attempts, want %d, or others' data", e.Marker, e.Attempts, i+1)
+		}
+	}
+	if st, err := q.Stats(t.Context()); len(list) != 5 || err != nil || st.Entries != 5 || !st.Oldest.Equal(list[0].Enqueued) {
+		t.Fatalf("%d entries, Stats = %+v, %v", len(list), st, err)
+	}
+	if page, more, err := q.List(t.Context(), list[1].Marker, 2); err != nil || !more || len(page) != 2 || page[0].Marker != list[2].Marker {
+		t.Errorf("List after the second = %d, %v, %v", len(page), more, err)
+	}
+	mustAck(t, q, queue.Ack{Done: []queue.Marker{list[3].Marker}})
+	mustAck(t, q, queue.Ack{UpTo: list[1].Marker})
+	wantClean(t, h.d, "q")
+	mustPut(t, q, "last")
+	if list := all(t, q); len(list) != 3 || string(list[2].Data) != "last" {
+		t.Errorf("%d entries, want 3", len(list))
+	}
+	mustAck(t, q, queue.Ack{UpTo: list[4].Marker})
+	if list := all(t, q); len(list) != 1 {
+		t.Errorf("%d entries, want 1", len(list))
+	}
+	wantClean(t, h.d, "q")
+}
+
+// killed runs calls whose driver dies at a named point, and starts it anew.
+func (h *harness) killed(t *testing.T, point string, f func(ctx context.Context, d *Driver)) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var once sync.Once
+	died := make(chan struct{})
+	h.d.opts.fault = func(at string) {
+		if at == point {
+			once.Do(func() { close(died) })
+			runtime.Goexit()
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f(ctx, h.d)
+	}()
+	select {
+	case <-died:
+	case <-done:
+	}
+	cancel()
+	<-done
+	select {
+	case <-died:
+	default:
+		t.Errorf("%s was not reached", point)
+	}
+	h.Crash(t)
+}
+
+// A driver that dies between two operations leaves what the next one can go
+// on with.
+func TestKillBetween(t *testing.T) {
+	h := newHarness(t, Options{})
+	ctx := t.Context()
+	id, err := create(t, h.d, "q", 10_000).Reserve(ctx, []byte("intent"), 100, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, point := range []string{"ticket", "change"} {
+		h.killed(t, point, func(ctx context.Context, d *Driver) {
+			q, err := d.Open(ctx, "q")
+			if err == nil {
+				err = q.Commit(ctx, id, [][]byte{[]byte("event")})
+			}
+			if err == nil {
+				t.Error("the commit was done")
+			}
+		})
+		q := open(t, h.d, "q")
+		rs, err := q.Reservations(ctx, time.Now().Add(time.Hour), 10)
+		if err != nil || len(rs) != 1 || rs[0].ID != id || string(rs[0].Intent) != "intent" {
+			t.Errorf("after the end at %q: reservations %+v, %v", point, rs, err)
+		}
+		if list := all(t, q); len(list) != 0 {
+			t.Errorf("after the end at %q: %d entries", point, len(list))
+		}
+		wantClean(t, h.d, "q")
+	}
+	q := open(t, h.d, "q")
+	if err := q.Commit(ctx, id, [][]byte{[]byte("event")}); err != nil {
+		t.Errorf("Commit by the next = %v", err)
+	}
+	if n := len(tickets(t, q)); n < 2 {
+		t.Errorf("%d tickets, want those of the dead ones", n)
+	}
+	if err := q.sweep(ctx, 0); err != nil {
+		t.Error(err)
+	}
+	if n := len(tickets(t, q)); n != 0 {
+		t.Errorf("%d tickets after a sweep", n)
+	}
+	mustPut(t, q, "with its ticket swept away")
+	if list := all(t, q); len(list) != 2 {
+		t.Errorf("%d entries, want 2", len(list))
+	}
+}
+
+// tickets reads the reservations of the class.
+func tickets(t *testing.T, q *Queue) map[uint32]classReservation {
+	t.Helper()
+	op := librados.NewRead()
+	step := op.Exec(classQueue, methodReservations, nil)
+	if _, err := q.d.operate(t.Context(), q.oid, op, 0); err != nil {
+		t.Fatal(err)
+	}
+	m, err := decodeReservations(step.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestKillBetween_Directory(t *testing.T) {
+	h := newHarness(t, Options{})
+	ctx := t.Context()
+	names := func() []string {
+		t.Helper()
+		names, err := h.d.List(ctx, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	h.killed(t, "created", func(ctx context.Context, d *Driver) { _ = d.Create(ctx, "q", 1000) })
+	if err := h.d.Create(ctx, "q", 1000); !errors.Is(err, queue.ErrQueueExists) {
+		t.Errorf("Create again = %v", err)
+	}
+	if got := names(); !slices.Equal(got, []string{"q"}) {
+		t.Errorf("List = %q", got)
+	}
+	h.killed(t, "removed", func(ctx context.Context, d *Driver) { _ = d.Delete(ctx, "q") })
+	if err := h.d.Delete(ctx, "q"); !errors.Is(err, queue.ErrNoSuchQueue) {
+		t.Errorf("Delete again = %v", err)
+	}
+	if got := names(); len(got) != 0 {
+		t.Errorf("List = %q", got)
+	}
+}
+
+// What a driver remembers of the ring may be laps behind.
+func TestStalePlaces(t *testing.T) {
+	h := newHarness(t, Options{})
+	mine := create(t, h.d, "q", 200_000)
+	theirs := open(t, h.Second(t, 0).(*Driver), "q")
+	mustPut(t, mine, "a", "b", "c")
+	mustPut(t, mine, "d")
+	old := all(t, mine)
+	big := strings.Repeat("y", 30_000)
+	for rec, _ := theirs.current(); rec.tail < 2*uint64(rec.ring)+1000; rec, _ = theirs.current() {
+		mustPut(t, theirs, big, big)
+		list := all(t, theirs)
+		mustAck(t, theirs, queue.Ack{UpTo: list[len(list)-1].Marker})
+	}
+	mustPut(t, theirs, "new")
+	for _, after := range []queue.Marker{"", old[0].Marker, old[2].Marker, old[3].Marker} {
+		list, more, err := mine.List(t.Context(), after, 10)
+		if err != nil || more || len(list) != 1 || string(list[0].Data) != "new" {
+			t.Errorf("List(%q) = %d, %v, %v", after, len(list), more, err)
+		}
+	}
+	mustAck(t, mine, queue.Ack{UpTo: old[3].Marker, Done: []queue.Marker{old[1].Marker}})
+	mustAck(t, theirs, queue.Ack{UpTo: all(t, mine)[0].Marker})
+	if st, err := mine.Stats(t.Context()); err != nil || st.Entries != 0 || st.Bytes != 0 {
+		t.Errorf("Stats = %+v, %v", st, err)
+	}
+	wantClean(t, h.d, "q")
+}
+
+// The class's own count of reserved bytes does not grow.
+func TestClassLeak(t *testing.T) {
+	h := newHarness(t, Options{})
+	q := create(t, h.d, "q", 100_000)
+	for i := range 200 {
+		mustPut(t, q, fmt.Sprint(i), "x")
+		list := all(t, q)
+		mustAck(t, q, queue.Ack{UpTo: list[len(list)-1].Marker})
+	}
+	h.Reopen(t)
+	op := librados.NewRead()
+	head := op.Read(0, headSize)
+	if _, err := h.d.operate(t.Context(), q.oid, op, 0); err != nil {
+		t.Fatal(err)
+	}
+	c, err := decodeHead(head.Data)
+	if err != nil || c.reserved != 0 || len(c.reservations) != 0 || c.front != c.tail {
+		t.Errorf("head = %+v, %v, want an empty queue", c, err)
+	}
+}
+
+// Several drivers on one queue each get their turn.
+func TestFair(t *testing.T) {
+	h := newHarness(t, Options{})
+	create(t, h.d, "q", 10<<20)
+	var drivers []*Driver
+	for range 3 {
+		drivers = append(drivers, h.Second(t, 0).(*Driver))
+	}
+	var (
+		wg    sync.WaitGroup
+		stop  = make(chan struct{})
+		count = make([]atomic.Int64, len(drivers))
+		worst atomic.Int64
+	)
+	for i, d := range drivers {
+		q := open(t, d, "q")
+		for range 8 {
+			wg.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					begin := time.Now()
+					if err := put(t.Context(), q, "x"); err != nil {
+						t.Errorf("put = %v", err)
+						return
+					}
+					count[i].Add(1)
+					if took := time.Since(begin).Milliseconds(); took > worst.Load() {
+						worst.Store(took)
+					}
+				}
+			})
+		}
+	}
+	time.Sleep(3 * time.Second)
+	close(stop)
+	wg.Wait()
+	t.Logf("%d, %d and %d entries in 3 s; the slowest put took %d ms", count[0].Load(), count[1].Load(), count[2].Load(), worst.Load())
+	for i := range count {
+		if count[i].Load() == 0 {
+			t.Errorf("driver %d committed nothing", i)
+		}
+	}
+	wantClean(t, h.d, "q")
+}
+
+// TestOSDRestart kills the OSD under load. Each entry whose commit returned
+// comes exactly once.
+func TestOSDRestart(t *testing.T) {
+	kills := 5
+	if os.Getenv("HERALD_LONG") == "1" {
+		kills = 50
+	}
+	c := cephtest.StartOwn(t, cephtest.Options{})
+	opts := Options{ConfFile: c.Conf, Pool: c.Pool(t), Namespace: "q", Logger: testLogger(t)}
+	d, err := Open(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	q := create(t, d, "q", 10<<20)
+	load := newLoad(t, d, "q", 16)
+	for i := range kills {
+		if err := c.RestartOSD(0); err != nil {
+			t.Fatal(err)
+		}
+		load.progress(t, 50)
+		if t.Failed() {
+			t.Fatalf("after %d kills", i+1)
+		}
+	}
+	load.end(t)
+	if st, err := q.Stats(t.Context()); err != nil || st.Entries != 0 || st.Reservations != 0 {
+		t.Errorf("Stats = %+v, %v", st, err)
+	}
+	wantClean(t, d, "q")
+	t.Logf("%d entries, %d kills", load.acked.Load(), kills)
+}
+
+// load is producers and a consumer, which wants each entry once.
+type load struct {
+	stop  chan struct{}
+	wg    sync.WaitGroup
+	acked atomic.Int64
+}
+
+func newLoad(t *testing.T, d *Driver, name string, producers int) *load {
+	l := &load{stop: make(chan struct{})}
+	q := open(t, d, name)
+	var left atomic.Int64
+	left.Store(int64(producers))
+	committed := make([]atomic.Int64, producers)
+	for w := range producers {
+		l.wg.Go(func() {
+			defer left.Add(-1)
+			for i := 0; ; i++ {
+				select {
+				case <-l.stop:
+					return
+				default:
+				}
+				if err := put(t.Context(), q, fmt.Sprintf("%d %d", w, i)); err != nil {
+					t.Errorf("put = %v", err)
+					return
+				}
+				committed[w].Add(1)
+			}
+		})
+	}
+	l.wg.Go(func() {
+		next := make([]int64, producers)
+		for {
+			idle := left.Load() == 0
+			list, _, err := q.List(t.Context(), "", 100)
+			if err == nil && len(list) > 0 {
+				err = q.Ack(t.Context(), queue.Ack{UpTo: list[len(list)-1].Marker})
+			}
+			if err != nil {
+				t.Errorf("List, Ack = %v", err)
+				return
+			}
+			for _, e := range list {
+				var w, i int64
+				if _, err := fmt.Sscanf(string(e.Data), "%d %d", &w, &i); err != nil || i != next[w] {
+					t.Errorf("entry %q, want number %d: %v", e.Data, next[w], err)
+					return
+				}
+				next[w]++
+				l.acked.Add(1)
+			}
+			if len(list) == 0 && idle {
+				break
+			}
+		}
+		for w := range committed {
+			if n := committed[w].Load(); n != next[w] {
+				t.Errorf("producer %d committed %d, %d came", w, n, next[w])
+			}
+		}
+	})
+	return l
+}
+
+// progress waits until n more entries have come.
+func (l *load) progress(t *testing.T, n int64) {
+	t.Helper()
+	want := l.acked.Load() + n
+	for deadline := time.Now().Add(2 * time.Minute); l.acked.Load() < want && !t.Failed(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d entries in two minutes, want %d", l.acked.Load()-want+n, n)
+		}
+	}
+}
+
+func (l *load) end(t *testing.T) {
+	t.Helper()
+	close(l.stop)
+	l.wg.Wait()
+}

@@ -6,17 +6,18 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"herald/queue"
 	librados "herald/rados"
 )
 
 // keep does what the owner of a queue does every 30 s: it ends reservations in
-// the class that are older than 120 s. Those of a radosgw that died go by that;
+// the class that are older than age. Those of a radosgw that died go by that;
 // ours may go, too, and are taken anew.
-func (l *rgwLease) keep(ctx context.Context) error {
+func (l *rgwLease) keep(ctx context.Context, age time.Duration) error {
 	e := encoder{}
-	stale := e.framed(1, func(e *encoder) { e.seconds(l.r.own.stamp() - rgwStale.Nanoseconds()) })
+	stale := e.framed(1, func(e *encoder) { e.seconds(l.r.own.stamp() - age.Nanoseconds()) })
 	op := librados.NewWrite()
 	op.AssertExists()
 	op.Exec(classLock, methodAssertLocked, l.call.encodeAssert())

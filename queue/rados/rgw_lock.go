@@ -194,7 +194,7 @@ func (l *rgwLease) Renew(ctx context.Context) error {
 	}
 	l.mu.Unlock()
 	if due {
-		if err := l.keep(ctx); err != nil {
+		if err := l.keep(ctx, rgwStale); err != nil {
 			l.r.own.opts.Logger.Warn("look after a queue", "object", l.object, "err", err)
 		}
 	}

@@ -136,7 +136,7 @@ type ofQueues struct {
 
 func (l ofQueues) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (queue.Lease, error) {
 	q := topicName(strings.TrimLeft(strings.TrimPrefix(name, queueLock), ":"))
-	if _, err := l.d.Open(ctx, q); errors.Is(err, queue.ErrNoSuchQueue) && !strings.HasPrefix(name, queueLock) {
+	if _, err := l.d.Open(ctx, q); errors.Is(err, queue.ErrNoSuchQueue) {
 		if err := l.d.Create(ctx, q, 1<<20); err != nil && !errors.Is(err, queue.ErrQueueExists) {
 			return nil, err
 		}

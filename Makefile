@@ -69,7 +69,7 @@ fuzz: ## each fuzz target for FUZZTIME (default 5s; long: make fuzz FUZZTIME=10m
 
 .PHONY: crash
 crash: build ## kill the gateway KILLS times (default 1000) under load and check that nothing is lost
-	HERALD_CRASH_KILLS=$(KILLS) $(TAGGED) $(GO) test -count=1 -timeout 6h -v -run 'TestKillAtRandom' ./tests/crash
+	HERALD_CRASH_KILLS=$(KILLS) $(TAGGED) $(GO) test -count=1 -timeout 6h -v -run 'TestKillAtRandom|TestManyGateways' ./tests/crash
 
 .PHONY: bench
 bench: build ## what is measured; see bench/README.md

@@ -12,6 +12,7 @@ import (
 var queueCommands = []command{
 	{"queue list", "the names of all queues", nil, (*Admin).queueList},
 	{"queue stats", "capacity, entries and reservations of each queue, or of one", []string{"name"}, (*Admin).queueStats},
+	{"queue owners", "which gateway delivers each queue, as the one that is asked sees it", nil, (*Admin).queueOwners},
 	{"queue fsck", "check the arithmetic of each queue, or of one; --repair puts it right", []string{"name", "repair"}, (*Admin).queueFsck},
 	{"queue migrate", "move all queues to another place, while no gateway runs", []string{"from", "to", "keep", "force"}, (*Admin).queueMigrate},
 }
@@ -101,6 +102,19 @@ func figures(ctx context.Context, d queue.Driver, name string) (queueFigures, er
 		f.Oldest = &oldest
 	}
 	return f, nil
+}
+
+// owners is who delivers what, as printed.
+type owners struct {
+	Gateway string         `json:"gateway"` // that is asked
+	Queues  []notify.Shard `json:"queues"`
+}
+
+func (a *Admin) queueOwners(ctx context.Context, c *call) error {
+	if a.Places != nil {
+		return &exitError{exitNoEntry, "no gateway runs on this directory"}
+	}
+	return c.print(owners{a.Notify.Gateway(), a.Notify.Shards(ctx)})
 }
 
 // queueFinding is a finding, as printed.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -118,9 +119,17 @@ func (r *remoteQueues) reach(ctx context.Context) error {
 
 // refused tells whether a server, or the URL, was of no use, rather than away.
 func refused(err error) bool {
-	var network net.Error
-	return !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) &&
-		!errors.Is(err, io.EOF) && !errors.As(err, &network)
+	for _, away := range []error{
+		context.DeadlineExceeded, context.Canceled, io.EOF, io.ErrUnexpectedEOF, syscall.ETIMEDOUT,
+		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ENOTCONN, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EAGAIN,
+	} {
+		if errors.Is(err, away) {
+			return false
+		}
+	}
+	var network *net.OpError
+	var name *net.DNSError
+	return !errors.As(err, &network) && !errors.As(err, &name)
 }
 
 // attempt opens the driver once.

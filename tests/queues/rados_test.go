@@ -3,6 +3,8 @@
 package queues
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -45,6 +47,24 @@ func TestRADOS_Refused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRADOS_NoMonitor has a cluster of which nobody answers: the gateway starts,
+// and stops, all the same.
+func TestRADOS_NoMonitor(t *testing.T) {
+	conf := filepath.Join(t.TempDir(), "ceph.conf")
+	text := "[global]\nmon_host = " + gatewaytest.FreeAddress(t) + "\nauth_client_required = none\nauth_cluster_required = none\n"
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := newEnv(t, gatewaytest.Options{Args: []string{"--queue", "rados://pool", "--queue.rados.conf", conf}})
+	e.check(e.g.Launch())
+	if status, queue := e.ready(); status != 503 || !strings.Contains(queue, "rados://pool") {
+		t.Errorf("readiness = %d, queue %q, want 503 and the place", status, queue)
+	}
+	e.createBucket("plain")
+	e.check(e.put("plain", "a", "1"))
+	e.check(e.g.Stop())
 }
 
 // TestMigrate_RADOS moves events from the embedded queues to RADOS, to Redis

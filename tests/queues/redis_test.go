@@ -38,10 +38,15 @@ func TestRedis_Refused(t *testing.T) {
 		{"wrong password", "redis://:s3cr3t-mistaken@" + guarded.Addr, "WRONGPASS"},
 		{"no password", guarded.URL(), "NOAUTH"},
 		{"bad host", "redis://:s3cr3t@host:port", "host:port"},
+		{"no such file", "rediss://:s3cr3t@" + guarded.Addr, "/no-such-file"},
 		{"bad parameter", "redis://:s3cr3t@" + guarded.Addr + "?pass=s3cr3t", "not known"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e := newEnv(t, gatewaytest.Options{Env: []string{"HERALD_QUEUE=" + tt.url}})
+			env := []string{"HERALD_QUEUE=" + tt.url}
+			if strings.HasPrefix(tt.url, "rediss") {
+				env = append(env, "HERALD_QUEUE_REDIS_TLS_CA=/no-such-file")
+			}
+			e := newEnv(t, gatewaytest.Options{Env: env})
 			err := e.g.Launch()
 			if err == nil || !strings.Contains(e.g.Log(4000), tt.want) || strings.Contains(e.g.Log(4000), "s3cr3t") {
 				t.Errorf("start = %v, want an error with %q and without the password\n%s", err, tt.want, e.g.Log(4000))

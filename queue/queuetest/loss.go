@@ -251,7 +251,8 @@ func testCutUnderLoad(t *testing.T, s *suite) {
 }
 
 // disturbed has producers and a consumer work while disturb is called time and
-// again: each committed entry comes exactly once, for nobody died.
+// again, the first time before they begin: each committed entry comes exactly
+// once, for nobody died.
 func (s *suite) disturbed(every time.Duration, disturb func()) {
 	s.create("q", 10<<20)
 	q, other := s.others("q")
@@ -263,6 +264,7 @@ func (s *suite) disturbed(every time.Duration, disturb func()) {
 	)
 	n := max(s.scale(8000)/16, 20)
 	left.Store(16)
+	disturb()
 	for w := range 16 {
 		load.Go(func() {
 			defer left.Add(-1)
@@ -271,16 +273,16 @@ func (s *suite) disturbed(every time.Duration, disturb func()) {
 	}
 	wg.Go(func() { consumeOnce(s, other, 16*n, &left) })
 	wg.Go(func() {
-		for next := int64(0); ; {
-			// Not what is only tried again and again.
-			if n := done.Load(); n >= next {
-				next = n + 16
-				disturb()
-			}
+		for next := int64(16); ; {
 			select {
 			case <-stop:
 				return
 			case <-time.After(every):
+			}
+			// Not what is only tried again and again.
+			if n := done.Load(); n >= next {
+				next = n + 16
+				disturb()
 			}
 		}
 	})

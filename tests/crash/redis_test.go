@@ -2,6 +2,7 @@ package crash
 
 import (
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,23 @@ func TestManyGateways_Redis(t *testing.T) {
 		return nil
 	}
 	newFleet(t, 3, hurt, args...).live(kills(t), 60)
+}
+
+// TestManyGateways_Sentinel has three gateways that share queues on a pair of
+// Redis servers, whose master is killed: the replica, which has every change
+// before it counts, takes its place. The killed one comes back as a replica.
+func TestManyGateways_Sentinel(t *testing.T) {
+	if os.Getenv("HERALD_CRASH_KILLS") == "" {
+		t.Skip("a long test: set HERALD_CRASH_KILLS")
+	}
+	p := redistest.StartSentinel(t)
+	hurt := func() error {
+		p.Failover().Restart()
+		p.WaitReady()
+		return nil
+	}
+	newFleet(t, 3, hurt, "--queue", p.URL()+"?namespace=crash", "--queue.redis.wait", "1", "--queue-lease", fleetLease.String()).
+		live(kills(t), 60)
 }
 
 // TestMoveQueues_Redis kills the gateway under load, moves its queues with the

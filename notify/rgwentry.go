@@ -25,10 +25,10 @@ const (
 	EntriesRGW
 )
 
-// The versions of RGW's structures that are written. All releases read them:
-// a frame says how much an older one has to skip. 16.2.15 itself writes
-// entries of version 1, which releases from 19 on drop unsent when they do not
-// find the topic.
+// The versions of RGW's structures that are written. Older releases read them
+// as well: a frame says how much they have to skip. 16.2.15 itself writes
+// entries of version 1, which later releases put at the end of the queue again,
+// or lose when they do not find the topic (Ceph: rgw_notify.cc, Migrating).
 const (
 	rgwEntryVersion = 3 // 2: creation time; 3: the topic's limits
 	rgwEventVersion = 4 // 2: bucket id, metadata; 3: tags; 4: opaque data
@@ -129,8 +129,7 @@ func (e *cephEncoder) event(r *Record, when time.Time) {
 }
 
 // decodeRGWEntry reads RGW's event_entry_t of any version that says that we
-// can. An entry of version 1 (RGW before 18) has no creation time: it gets
-// that of its event.
+// can. An entry of version 1 has no creation time: it gets that of its event.
 func decodeRGWEntry(b []byte) (entry, error) {
 	outer := cephDecoder{b: b}
 	version, d := outer.frame(rgwEntryVersion)

@@ -43,11 +43,12 @@ type RGW struct {
 type RGWNames int
 
 const (
-	// RGWNamesAuto goes by the release of the OSDs.
+	// RGWNamesAuto goes by what the OSDs' class can do: RGWNamesTenant from
+	// Squid (19) on.
 	RGWNamesAuto RGWNames = iota
-	// RGWNamesBare is "TOPIC", as releases before 19 have it.
+	// RGWNamesBare is "TOPIC", as 16.2.15 has it.
 	RGWNamesBare
-	// RGWNamesTenant is "TENANT:TOPIC", as release 19 and later have it.
+	// RGWNamesTenant is "TENANT:TOPIC", as current releases have it.
 	RGWNamesTenant
 )
 
@@ -144,6 +145,9 @@ func (r *RGW) readID(ctx context.Context, object string) (rgwID, error) {
 func (r *RGW) Create(ctx context.Context, name string, capacity int64) error {
 	tenanted, bare, ok := rgwObjects(name)
 	if !ok {
+		if len(name) > rgwMaxName {
+			r.own.opts.Logger.Warn("radosgw cannot deliver from queues with such a long name: it is not shared", "queue", name)
+		}
 		return r.own.Create(ctx, name, capacity)
 	}
 	if capacity <= 0 {

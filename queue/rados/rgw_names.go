@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Where radosgw keeps its queues, and what it calls things. Ceph: rgw_notify.cc
-// and the zone's notif_pool; unchanged from 16.2.15 to 20.
+// Where radosgw keeps its queues, and what it calls things: as 16.2.15 does, and
+// later releases do (Ceph: rgw_notify.cc, the zone's notif_pool).
 const (
 	// RGWPool and RGWNamespace are those of a zone called default.
 	RGWPool      = "default.rgw.log"
@@ -17,6 +17,10 @@ const (
 	// rgwRegistry is the object whose omap has the names of all queues that
 	// radosgw delivers. It looks there every 30 s.
 	rgwRegistry = "queues_list_object"
+	// rgwMaxName is the longest name of an object that can be locked: the lock's
+	// attribute has it in its own name (osd_max_attr_name_len). A radosgw cannot
+	// deliver from others.
+	rgwMaxName = 100 - len("lock._lock")
 	// rgwStale is the age at which the radosgw that owns a queue ends
 	// reservations, rgwExpireEvery how often it looks.
 	rgwStale       = 120 * time.Second
@@ -33,10 +37,10 @@ const (
 func rgwLockName(object string) string { return object + "_lock" }
 
 // rgwObjects returns what the object of one of our queues may be called:
-// "TENANT:TOPIC" from release 19 on, and just "TOPIC" for topics that older
-// ones made, whatever their tenant. A topic's other queues have ".1", ".2", ...
-// behind it (20 and later). Names that are none of a topic's queues are not ok:
-// radosgw must not see them.
+// "TENANT:TOPIC", or, for topics that 16.2.15 made, just "TOPIC", whatever their
+// tenant (Ceph: tracker 63018). A topic's other queues have ".1", ".2", ...
+// behind it. Names that are none of a topic's queues, or too long for radosgw,
+// are not ok: radosgw must not see them.
 func rgwObjects(name string) (tenanted, bare string, ok bool) {
 	tenant, rest, ok := strings.Cut(name, ":")
 	topic, shard, sharded := strings.Cut(rest, ".")
@@ -47,7 +51,8 @@ func rgwObjects(name string) (tenanted, bare string, ok bool) {
 	if sharded {
 		bare += "." + shard
 	}
-	return tenant + ":" + bare, bare, bare != rgwRegistry
+	tenanted = tenant + ":" + bare
+	return tenanted, bare, bare != rgwRegistry && len(tenanted) <= rgwMaxName
 }
 
 // isShard tells whether s is a number from 1 on as radosgw writes it.

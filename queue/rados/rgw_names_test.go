@@ -3,6 +3,7 @@ package rados
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -17,6 +18,8 @@ func TestRGWObjects(t *testing.T) {
 		{":t.3", ":t.3", "t.3", true},
 		{":a%2Eb.10", ":a.b.10", "a.b.10", true},
 		{name: ":t.dead"}, {name: ":t.0"}, {name: ":t.03"}, {name: ":t."}, {name: ":t.1.2"}, {name: ":t.9999999999"},
+		{":" + strings.Repeat("x", 89), ":" + strings.Repeat("x", 89), strings.Repeat("x", 89), true},
+		{name: ":" + strings.Repeat("x", 90)},
 		{name: "t"}, {name: ""}, {name: ":"}, {name: ":.1"}, {name: "a:b:c"}, {name: ":" + rgwRegistry},
 	} {
 		tenanted, bare, ok := rgwObjects(c.name)

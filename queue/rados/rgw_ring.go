@@ -509,7 +509,7 @@ func (q *rgwQueue) Wait(ctx context.Context, after queue.Marker) error {
 				return err
 			}
 		}
-		timer := time.NewTimer(min(q.r.own.opts.PollInterval, rgwPoll))
+		timer := time.NewTimer(q.r.own.opts.PollInterval)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -523,6 +523,3 @@ func (q *rgwQueue) Wait(ctx context.Context, after queue.Marker) error {
 		}
 	}
 }
-
-// rgwPoll is how often radosgw looks into a queue that it owns.
-const rgwPoll = 100 * time.Millisecond

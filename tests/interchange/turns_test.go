@@ -173,18 +173,18 @@ func (p *pair) reservations(object string) int {
 	return int(binary.LittleEndian.Uint32(list.Data[6:])) // after the frame
 }
 
-// slowPut begins a PUT and returns what ends it: with the rest of the body, or
-// by breaking off.
+// slowPut begins a PUT, of which a little comes now and then, and returns what
+// ends it: with the rest of the body, or by breaking off.
 func slowPut(s *site, bucket, key string) (end func(whole bool) error) {
 	s.t.Helper()
-	const body = "a body that takes its time"
+	const size, pause = 1000, 5 * time.Second
 	signed, err := s3.NewPresignClient(s.s3).PresignPutObject(s.t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: &key})
 	s.check(err)
 	read, write := io.Pipe()
 	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPut, signed.URL, read)
 	s.check(err)
-	req.ContentLength = int64(len(body))
-	done := make(chan error, 1)
+	req.ContentLength = size
+	answer, whole := make(chan error, 1), make(chan bool)
 	go func() {
 		resp, err := http.DefaultClient.Do(req)
 		if err == nil {
@@ -193,20 +193,31 @@ func slowPut(s *site, bucket, key string) (end func(whole bool) error) {
 				err = fmt.Errorf("PUT = %s", resp.Status)
 			}
 		}
-		done <- err
+		_ = read.CloseWithError(io.ErrClosedPipe) // nobody reads on
+		answer <- err
 	}()
-	_, err = io.WriteString(write, body[:5])
-	s.check(err)
-	return func(whole bool) error {
-		if !whole {
-			_ = write.CloseWithError(context.Canceled)
-			return <-done
+	go func() {
+		for left := size; ; left-- {
+			if _, err := write.Write([]byte("x")); err != nil {
+				<-whole
+				return
+			}
+			select {
+			case <-time.After(pause):
+			case all := <-whole:
+				if all {
+					_, _ = io.WriteString(write, strings.Repeat("x", left-1)) // the answer tells
+					_ = write.Close()
+				} else {
+					_ = write.CloseWithError(context.Canceled)
+				}
+				return
+			}
 		}
-		go func() {
-			_, _ = io.WriteString(write, body[5:]) // the answer tells
-			_ = write.Close()
-		}()
-		return <-done
+	}()
+	return func(all bool) error {
+		whole <- all
+		return <-answer
 	}
 }
 

@@ -107,13 +107,14 @@ func testLostJoin(t *testing.T, s *suite) {
 func testLossRace(t *testing.T, s *suite) {
 	l := queuetest.NeedLossy(t, s.h)
 	before := l.Lost()
+	l.LoseReplies(t, 1)
 	done := make(chan struct{})
 	var got atomic.Int32
 	go func() {
 		defer close(done)
 		s.race("a", max(queuetest.Scaled(s.h, 400), 20), &got, s.locker())
 	}()
-	next := int32(0)
+	next := int32(4)
 	for running := true; running; {
 		if n := got.Load(); n >= next { // not what is only tried again and again
 			next = n + 4

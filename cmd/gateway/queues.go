@@ -64,7 +64,13 @@ func (g *gateway) openQueues() error {
 		g.queues = g.embedded
 		return nil
 	}
-	g.remote = newRemoteQueues(u.String(), g.log, func(ctx context.Context) (queue.Driver, error) {
+	var guard *copyGuard
+	if !g.offline { // a command that runs without a gateway reserves nothing
+		if guard, err = newCopyGuard(g.storeID, g.config.Data, g.config.QueueLease, g.log); err != nil {
+			return err
+		}
+	}
+	g.remote = newRemoteQueues(u.String(), g.log, guard, func(ctx context.Context) (queue.Driver, error) {
 		return openRemote(ctx, u, &g.config, g.storeID, g.log)
 	})
 	g.queues = g.remote
@@ -113,6 +119,9 @@ func (g *gateway) startQueues(ctx context.Context) error {
 		}
 	}
 	now := g.usedPlace(u)
+	if g.remote != nil {
+		g.log.Info("queues are on a server", "queue", now.URL, "namespace", now.Namespace)
+	}
 	last, err := g.lastPlace(ctx)
 	if err != nil {
 		return err

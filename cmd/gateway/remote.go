@@ -50,6 +50,7 @@ func (e *awayError) Is(target error) bool { return target == context.DeadlineExc
 type remoteQueues struct {
 	where string // for people, without password
 	log   *slog.Logger
+	guard *copyGuard // nil: none
 	open  func(ctx context.Context) (queue.Driver, error)
 
 	ctx  context.Context // of attempts; ends with Close
@@ -66,9 +67,9 @@ type remoteQueues struct {
 
 var _ queue.Driver = (*remoteQueues)(nil)
 
-func newRemoteQueues(where string, log *slog.Logger, open func(context.Context) (queue.Driver, error)) *remoteQueues {
+func newRemoteQueues(where string, log *slog.Logger, guard *copyGuard, open func(context.Context) (queue.Driver, error)) *remoteQueues {
 	ctx, stop := context.WithCancel(context.Background())
-	return &remoteQueues{where: where, log: log, open: open, ctx: ctx, stop: stop}
+	return &remoteQueues{where: where, log: log, guard: guard, open: open, ctx: ctx, stop: stop}
 }
 
 // get returns the driver, opening it if need be.
@@ -77,7 +78,7 @@ func (r *remoteQueues) get(ctx context.Context) (queue.Driver, error) {
 		r.mu.Lock()
 		if d := r.driver; d != nil {
 			r.mu.Unlock()
-			return d, nil
+			return d, r.guarded()
 		}
 		if r.running == nil && (r.err == nil || time.Since(r.tried) >= openPause) && r.ctx.Err() == nil {
 			r.running = make(chan struct{})
@@ -120,7 +121,7 @@ func (r *remoteQueues) reach(ctx context.Context) error {
 // refused tells whether a server, or the URL, was of no use, rather than away.
 func refused(err error) bool {
 	for _, away := range []error{
-		context.DeadlineExceeded, context.Canceled, io.EOF, io.ErrUnexpectedEOF, syscall.ETIMEDOUT,
+		errCopy, context.DeadlineExceeded, context.Canceled, io.EOF, io.ErrUnexpectedEOF, syscall.ETIMEDOUT,
 		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ENOTCONN, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EAGAIN,
 	} {
 		if errors.Is(err, away) {
@@ -136,7 +137,7 @@ func refused(err error) bool {
 func (r *remoteQueues) attempt() {
 	ctx, cancel := context.WithTimeout(r.ctx, openTimeout)
 	defer cancel()
-	d, err := r.open(ctx)
+	d, err := r.openGuarded(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	close(r.running)
@@ -154,6 +155,31 @@ func (r *remoteQueues) attempt() {
 			r.log.Warn("queue cannot be reached: writes that cause events are refused until it can", "queue", r.where, "err", err)
 		}
 	}
+}
+
+// openGuarded opens the driver, and keeps copies of the store away.
+func (r *remoteQueues) openGuarded(ctx context.Context) (queue.Driver, error) {
+	d, err := r.open(ctx)
+	if err != nil || r.guard == nil {
+		return d, err
+	}
+	lease, err := r.guard.take(ctx, d)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	r.wg.Go(func() { r.guard.keep(r.ctx, d, lease) })
+	return d, nil
+}
+
+// guarded is an error while a copy of the store is served.
+func (r *remoteQueues) guarded() error {
+	if r.guard == nil {
+		return nil
+	}
+	if err := r.guard.check(); err != nil {
+		return &awayError{r.where, err}
+	}
+	return nil
 }
 
 // bounded is a context for a call that a client waits for.
@@ -220,9 +246,9 @@ func (r *remoteQueues) Open(ctx context.Context, name string) (queue.Queue, erro
 		return nil, err
 	}
 	if w, ok := q.(queue.Waiter); ok {
-		return boundedWaiter{boundedQueue{q}, w}, nil
+		return boundedWaiter{boundedQueue{q, r}, w}, nil
 	}
-	return boundedQueue{q}, nil
+	return boundedQueue{q, r}, nil
 }
 
 // Delete removes a queue.
@@ -315,10 +341,16 @@ func (l remoteLocker) Leave(ctx context.Context, group, owner string) error {
 
 // boundedQueue bounds what a client of the gateway waits for. What comes after
 // the change itself (Commit, Abort) has its caller's time.
-type boundedQueue struct{ queue.Queue }
+type boundedQueue struct {
+	queue.Queue
+	r *remoteQueues
+}
 
 // Reserve holds room.
 func (q boundedQueue) Reserve(ctx context.Context, intent []byte, size int64, entries int) (queue.ID, error) {
+	if err := q.r.guarded(); err != nil {
+		return 0, err
+	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	return q.Queue.Reserve(ctx, intent, size, entries)

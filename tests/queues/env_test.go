@@ -155,6 +155,9 @@ func (e *env) awayAndBack(away, back func()) {
 
 	back()
 	e.check(e.g.WaitReady())
+	if out, code := e.g.Admin("queue", "fsck"); code != 0 {
+		e.t.Errorf("queue fsck = %d\n%s", code, out)
+	}
 	e.check(e.put("watched", "c", "3"))
 	sink.want(e.t, 2)
 	if got := sink.got(); strings.Join(got, " ") != "watched/a watched/c" {

@@ -2,6 +2,7 @@ package queues
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -112,6 +113,38 @@ func TestRedis_ACL(t *testing.T) {
 	if log := e.g.Log(1 << 20); strings.Contains(log, "NOPERM") || strings.Contains(log, "WARN") {
 		t.Errorf("something is not allowed:\n%s", log)
 	}
+}
+
+// TestRedis_Copy serves a copy of a store beside the original: it must not take
+// the reservations of the original for its own.
+func TestRedis_Copy(t *testing.T) {
+	r := redistest.Start(t)
+	args := []string{"--queue", r.URL(), "--queue-lease", "2s"}
+	original := newEnv(t, gatewaytest.Options{Args: args})
+	original.check(original.g.Run())
+	sink := newEndpoint(t)
+	original.createBucket("watched")
+	original.notify("watched", sink.URL)
+	original.check(original.g.Stop())
+	data := filepath.Join(t.TempDir(), "copy")
+	if out, err := exec.Command("cp", "-a", original.g.Data, data).CombinedOutput(); err != nil {
+		t.Fatalf("cp: %v\n%s", err, out)
+	}
+	original.check(original.g.Run())
+	twin := newEnv(t, gatewaytest.Options{Data: data, Args: args})
+	twin.check(twin.g.Launch())
+	if status, queue := twin.ready(); status != 503 || !strings.Contains(queue, "copy") {
+		t.Errorf("readiness of the copy = %d, queue %q, want 503 and why", status, queue)
+	}
+	twin.wantUnavailable("PUT to the copy", twin.put("watched", "a", "1"))
+	original.check(original.put("watched", "b", "1"))
+	sink.want(t, 1)
+	original.g.Kill()
+	original.check(original.g.Run()) // it need not wait
+	original.check(original.g.Stop())
+	twin.check(twin.g.WaitReady())
+	twin.check(twin.put("watched", "c", "1"))
+	sink.want(t, 2)
 }
 
 // TestRedis_Strangers has two gateways that have nothing to do with each other

@@ -98,7 +98,7 @@ func TestRadosgwDeliversHeraldsEvents(t *testing.T) {
 	for _, c := range done {
 		got := match(t, byRadosgw, c)
 		checkContent(t, got, c, "of-shared")
-		if d := cmp.Diff(comparable(t, match(t, byHerald, c)), comparable(t, got)); d != "" {
+		if d := cmp.Diff(withoutTopic(t, match(t, byHerald, c)), withoutTopic(t, got)); d != "" {
 			t.Errorf("what Herald sends and what radosgw makes of it: -want +got\n%s", d)
 		}
 		if seq := got.S3.Object.Sequencer; seq <= last[c.key] {
@@ -116,8 +116,8 @@ func TestRadosgwDeliversHeraldsEvents(t *testing.T) {
 	}
 }
 
-// comparable is a record without what differs between topics.
-func comparable(t *testing.T, r *record) map[string]any {
+// withoutTopic is a record without what differs between topics.
+func withoutTopic(t *testing.T, r *record) map[string]any {
 	t.Helper()
 	var doc struct{ Records []map[string]any }
 	if err := json.Unmarshal([]byte(r.raw), &doc); err != nil {

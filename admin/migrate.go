@@ -367,6 +367,7 @@ func (q *queueMove) moveReservations(ctx context.Context) error {
 	}
 	for {
 		list, err := q.src.Reservations(ctx, everything(), moveReservations)
+		list = slices.DeleteFunc(list, func(r queue.Reservation) bool { return len(r.Intent) == 0 }) // radosgw's, which ends it
 		if err != nil || len(list) == 0 {
 			return err
 		}

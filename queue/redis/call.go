@@ -139,13 +139,17 @@ const (
 
 // retry calls f until it succeeds, fails for good, or ctx is done.
 func (d *Driver) retry(ctx context.Context, f func() error) error {
+	var last error // why f did not succeed
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return ended(ctx.Err(), last)
 		}
 		err := f()
 		if !transient(err) {
 			return err
+		}
+		if ctx.Err() == nil || last == nil {
+			last = err
 		}
 		if d.cluster != nil {
 			d.cluster.ReloadState(ctx)
@@ -154,13 +158,20 @@ func (d *Driver) retry(ctx context.Context, f func() error) error {
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
-			timer.Stop()
-			return fmt.Errorf("%w; the latest try: %w", ctx.Err(), err)
 		case <-d.ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("%w; the latest try: %w", errClosed, err)
+			return ended(errClosed, last)
 		}
+		timer.Stop()
 	}
+}
+
+// ended is the error of who has no more time.
+func ended(err, last error) error {
+	if last == nil || errors.Is(last, err) {
+		return err
+	}
+	return fmt.Errorf("%w; the latest try: %w", err, last)
 }
 
 func isNil(err error) bool { return errors.Is(err, goredis.Nil) }

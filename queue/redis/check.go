@@ -22,6 +22,7 @@ var checkSteps = []struct {
 	{"attempts", map[string]string{"attempts": "%d notes of attempts belong to no entry"}},
 	{"reserved", map[string]string{"index": "%d reservations have no time stamp; repair gives them the present"}},
 	{"times", map[string]string{"stray": "%d time stamps belong to no reservation"}},
+	{"intents", map[string]string{"intents": "%d intents belong to no reservation"}},
 	{"entries", map[string]string{
 		"entries": "the count of entries is wrong by %d",
 		"bytes":   "the bytes of entries are counted wrong by %d",

@@ -24,8 +24,8 @@ func tag(name string) string {
 func (d *Driver) queueKeys(name string) []string {
 	base := d.namespace + ":{q:" + tag(name) + "}:"
 	return []string{
-		base + "meta", base + "reserved", base + "times", base + "data", base + "order", base + "attempts",
-		base + "ended", base + "before", base + "deleted",
+		base + "meta", base + "reserved", base + "intents", base + "times", base + "data", base + "order",
+		base + "attempts", base + "ended", base + "before", base + "deleted",
 	}
 }
 
@@ -55,23 +55,24 @@ func markerNumber(m queue.Marker) (n uint64, ok bool) {
 	return n, ok
 }
 
-// parseMarker reads number-term-time-size: 16 digits, 4 characters, 16 digits
+// parseMarker reads number-term-time-size: 13 digits, 4 characters, 16 digits
 // of microseconds, digits.
 func parseMarker(s string) (size int64, number uint64, micros int64, ok bool) {
-	if len(s) < 40 || s[16] != '-' || s[21] != '-' || s[38] != '-' {
+	if len(s) < 37 || s[13] != '-' || s[18] != '-' || s[35] != '-' {
 		return 0, 0, 0, false
 	}
-	number, err1 := strconv.ParseUint(s[:16], 10, 53)
-	micros, err2 := strconv.ParseInt(s[22:38], 10, 54)
-	size, err3 := strconv.ParseInt(s[39:], 10, 54)
+	number, err1 := strconv.ParseUint(s[:13], 10, 53)
+	micros, err2 := strconv.ParseInt(s[19:35], 10, 54)
+	size, err3 := strconv.ParseInt(s[36:], 10, 54)
 	if err1 != nil || err2 != nil || err3 != nil || size < 0 || micros < 0 {
 		return 0, 0, 0, false
 	}
 	return size, number, micros, true
 }
 
-// maxNumber is the largest whole number that the scripts can count exactly.
-const maxNumber = 1 << 53
+// maxNumber is more than any queue holds: the scripts write whole numbers
+// exactly below it.
+const maxNumber = 99_999_999_999_999
 
 // reserveBytes is what a reservation takes, or more than any queue has.
 func reserveBytes(size int64, entries int) int64 {

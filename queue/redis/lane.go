@@ -2,13 +2,10 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"sync"
-	"time"
-
-	"herald/queue"
 )
 
 // Kinds of changes, in the order in which the script makes them.
@@ -78,11 +75,27 @@ func (l *lane) submit(o *op) error {
 // work sends what waits until nothing does.
 func (l *lane) work() {
 	for {
+		l.gather()
 		ops := l.take()
 		if ops == nil {
 			return
 		}
 		l.send(ops)
+	}
+}
+
+// gather lets those who are about to submit an op do so: who was just answered
+// often has more to do.
+func (l *lane) gather() {
+	for n := -1; ; {
+		l.mu.Lock()
+		now := len(l.waiting)
+		l.mu.Unlock()
+		if now == n {
+			return
+		}
+		n = now
+		runtime.Gosched()
 	}
 }
 
@@ -156,7 +169,12 @@ func (g *group) compose(d *Driver) *call {
 	}
 	for _, ops := range g.ops {
 		for _, o := range ops {
-			args = append(append(args, o.id), o.args...)
+			args = append(args, o.id)
+		}
+	}
+	for _, ops := range g.ops {
+		for _, o := range ops {
+			args = append(args, o.args...)
 		}
 	}
 	return &call{script: changeScript, keys: g.q.keys, args: args}
@@ -213,11 +231,10 @@ func (o *op) drop() bool {
 	return o.dropped
 }
 
-// change makes a change, sent until it is answered or ctx is done.
-func (q *Queue) change(ctx context.Context, kind int, id string, size int, args ...any) (byte, error) {
-	var code byte
-	sent := false
-	err := q.d.retry(ctx, func() error {
+// change makes a change, sent until it is answered or ctx is done. sent is how
+// often it may have reached the server.
+func (q *Queue) change(ctx context.Context, kind int, id string, size int, args ...any) (code byte, sent int, err error) {
+	err = q.d.retry(ctx, func() error {
 		n, err := q.d.node(ctx, q.keys[0])
 		if err != nil {
 			return err
@@ -228,34 +245,18 @@ func (q *Queue) change(ctx context.Context, kind int, id string, size int, args 
 		}
 		select {
 		case r := <-o.done:
-			code, sent = r.code, true
+			code, sent = r.code, sent+1
 			return r.err
 		case <-ctx.Done():
 			if o.drop() {
 				return ctx.Err()
 			}
 			r := <-o.done
-			code, sent = r.code, true
+			code, sent = r.code, sent+1
 			return r.err
 		}
 	})
-	if err != nil && sent && kind == reserveOp && !errors.Is(err, queue.ErrNoSuchQueue) {
-		q.abandon(id) // its outcome is not known
-	}
-	return code, err
-}
-
-// abandonTimeout bounds the tries to give room back that nobody waits for;
-// what they leave is found by its time stamp.
-const abandonTimeout = 10 * time.Second
-
-// abandon aborts a reservation whose caller has gone, beside.
-func (q *Queue) abandon(id string) {
-	_ = q.d.spawn(func() { // closed: somebody else finds it
-		ctx, cancel := context.WithTimeout(q.d.ctx, abandonTimeout)
-		defer cancel()
-		_, _ = q.change(ctx, abortOp, id, 0)
-	})
+	return code, sent, err
 }
 
 // newToken returns what tells a call from all others.

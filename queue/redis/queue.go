@@ -69,22 +69,27 @@ func (q *Queue) Reserve(ctx context.Context, intent []byte, size int64, entries 
 		size, entries = maxNumber, 1
 	}
 	id := newID()
-	code, err := q.change(ctx, reserveOp, idString(id), len(intent), size, entries, intent)
+	code, sent, err := q.change(ctx, reserveOp, idString(id), len(intent), size, entries, intent)
 	switch {
-	case err != nil:
+	case err != nil && sent > 0 && !errors.Is(err, queue.ErrNoSuchQueue):
+		q.abandon(idString(id)) // its outcome is not known
+	case sent > 1:
+		q.d.doubts.add(idString(id))
+	}
+	if err == nil && code != '1' {
+		err = queue.ErrFull
+	}
+	if err != nil {
 		return 0, q.wrap("reserve in", err)
-	case code == '0':
-		return 0, q.wrap("reserve in", queue.ErrFull)
-	case code != '1':
-		return 0, q.wrap("reserve in", errors.New("the reservation was ended before it was answered"))
 	}
 	return id, nil
 }
 
 // Renew sets the time stamp when the script has run.
 func (q *Queue) Renew(ctx context.Context, id queue.ID) error {
-	code, err := q.change(ctx, renewOp, idString(id), 0)
+	code, _, err := q.change(ctx, renewOp, idString(id), 0)
 	if err == nil && code != '1' {
+		q.settle(idString(id)) // somebody else has ended it
 		err = queue.ErrNoSuchReservation
 	}
 	return q.wrap("renew in", err)
@@ -99,20 +104,26 @@ func (q *Queue) Commit(ctx context.Context, id queue.ID, entries [][]byte) error
 		args = append(args, e)
 		size += len(e) + 16
 	}
-	code, err := q.change(ctx, commitOp, idString(id), size, args...)
+	code, _, err := q.change(ctx, commitOp, idString(id), size, args...)
 	switch {
 	case err != nil:
-	case code == '0':
-		err = queue.ErrNoSuchReservation
 	case code == '2':
 		err = queue.ErrTooLarge
+	case code == '0':
+		err = queue.ErrNoSuchReservation
+		fallthrough
+	default:
+		q.settle(idString(id))
 	}
 	return q.wrap("commit to", err)
 }
 
 // Abort ends the reservation when the script has run.
 func (q *Queue) Abort(ctx context.Context, id queue.ID) error {
-	_, err := q.change(ctx, abortOp, idString(id), 0)
+	_, _, err := q.change(ctx, abortOp, idString(id), 0)
+	if err == nil {
+		q.settle(idString(id))
+	}
 	return q.wrap("abort in", err)
 }
 
@@ -122,8 +133,8 @@ const (
 	listEntries  = 250
 	listBytes    = 256_000
 	pageBytes    = 4 << 20 // of one List
-	ackEntries   = 250
-	reservations = 250
+	ackEntries   = 150
+	reservations = 150
 )
 
 // List reads entries, by several calls when there are many.
@@ -245,7 +256,7 @@ func (q *Queue) Reservations(ctx context.Context, before time.Time, most int) ([
 		if err := page.err; err != nil {
 			return nil, q.wrap("list reservations of", err)
 		}
-		got := page.left() / 3
+		got := page.left() / 4
 		for range got {
 			res, at, err := reservation(node, page)
 			if err != nil {
@@ -272,16 +283,17 @@ func reservation(n *node, page *reader) (r queue.Reservation, at int64, err erro
 	id, _, _ := strings.Cut(page.nextText(), ":")
 	at = page.nextNumber()
 	value, _ := page.next().(string)
+	intent, _ := page.next().(string)
 	if page.err != nil {
 		return r, 0, page.err
 	}
 	if r.ID, err = parseID(id); err != nil {
 		return r, 0, err
 	}
-	if len(value) >= 12 {
+	if len(value) == 12 {
 		r.Size = int64(binary.BigEndian.Uint64([]byte(value)))
 		r.Entries = int(binary.BigEndian.Uint32([]byte(value[8:])))
-		r.Intent = []byte(value[12:])
+		r.Intent = []byte(intent)
 	}
 	r.Time = n.clock.fromServer(at)
 	return r, at, nil

@@ -76,6 +76,7 @@ type Driver struct {
 	cluster   *goredis.ClusterClient // nil when it is not one
 	mayInfo   bool                   // INFO is allowed
 	waiters   *waiters
+	doubts    doubts
 
 	ctx    context.Context // ends with Close: only for work that no caller waits for
 	cancel context.CancelFunc

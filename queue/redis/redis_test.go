@@ -137,13 +137,13 @@ func (h *harness) count(field string, by int) func(*Queue) string {
 
 // reorder takes entries out of the order.
 func (h *harness) reorder(q *Queue) string {
-	h.d.client.ZRemRangeByRank(context.Background(), q.keys[4], 2, 3)
+	h.d.client.ZRemRangeByRank(context.Background(), q.keys[5], 2, 3)
 	return "orphan"
 }
 
 // untime takes time stamps from reservations.
 func (h *harness) untime(q *Queue) string {
-	h.d.client.ZRemRangeByRank(context.Background(), q.keys[2], 1, 1)
+	h.d.client.ZRemRangeByRank(context.Background(), q.keys[3], 1, 1)
 	return "index"
 }
 

@@ -6,6 +6,18 @@
 -- Reply: status, or 2 when fenced and nothing was changed; number, term, time;
 --   1 when more than that many are left up to the number.
 -- Atomic. O(log n) for each entry.
+-- size is that of an entry with its overhead.
+local function size(marker)
+  return string.sub(marker, 37) + 10
+end
+
+-- all calls a command with any number of arguments that belong in pairs at most.
+local function all(command, key, args)
+  for i = 1, #args, 1000 do
+    call(command, key, unpack(args, i, math.min(i + 999, #args)))
+  end
+end
+
 local m = call('HMGET', meta, 'id', 'number', 'term', 'fence', 'entries', 'bytes', 'check')
 if m[1] ~= ARGV[1] then
   return gone()
@@ -48,7 +60,7 @@ if #remove > 0 then
   for i = 1, #remove do
     local s = size(remove[i])
     freed = freed + s
-    if tonumber(string.sub(remove[i], 1, 16)) <= counted then
+    if tonumber(string.sub(remove[i], 1, 13)) <= counted then
       n, sum = n + 1, sum + s
     end
   end

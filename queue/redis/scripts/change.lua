@@ -1,189 +1,158 @@
 -- change ends, renews and makes reservations of one queue, several in one call.
 --
 -- ARGV: id; '1' when INFO is allowed; the channel that tells of commits; the
---   numbers of commits, aborts, renewals and reservations; then
---   for each commit       id, token of the call, number of entries, their data
---   for each abort        id
---   for each renewal      id
---   for each reservation  id, size, entries, intent
--- Reply: status, number, term, time, and a character for each, in that order:
+--   numbers of commits, aborts, renewals and reservations; the id of each
+--   reservation, in that order; then
+--   for each commit       token of the call, number of entries, their data
+--   for each reservation  size, entries, intent
+-- Reply: status, number, term, time, and a character for each:
 --   commit       1 done, now or by the same call before; 0 no such
 --                reservation; 2 larger than reserved
 --   abort        1
 --   renewal      1 done; 0 no such reservation
---   reservation  1 done, now or before; 0 full; 2 ended before
+--   reservation  1 done, now or before; 0 full
 -- Atomic. O(log n) for each, and for each entry, of n in the queue.
-local m = call('HMGET', meta, 'id', 'capacity', 'entries', 'bytes', 'reservations', 'reserved', 'number', 'term', 'wait', 'ended')
+local ARGV = ARGV
+local m = call('HMGET', meta, 'id', 'capacity', 'entries', 'bytes', 'reservations', 'reserved', 'number', 'term', 'wait', 'ended',
+  'endedNumber')
 if m[1] ~= ARGV[1] then
   return gone()
 end
 local time = now()
 local term, number = follow(ARGV[2], m[8], tonumber(m[7]), time)
-local tag = term == '' and '0000' or string.sub(term, 1, 4)
 local entries, bytes, count, held = tonumber(m[3]), tonumber(m[4]), tonumber(m[5]), tonumber(m[6])
-local commits, aborts, renewals, reserves = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local commits = tonumber(ARGV[4])
+local aborts = commits + ARGV[5]
+local renewals = aborts + ARGV[6]
+local last = renewals + ARGV[7]
+local first = number
+local known = call('HMGET', reserved, unpack(ARGV, 8, 7 + last))
+local over, before_over -- which reservations have ended, and by which call
 
--- Where each begins, and what is known of its reservation.
-local first, ids, pos = {}, {}, 8
-for i = 1, commits + aborts + renewals + reserves do
-  first[i], ids[i] = pos, ARGV[pos]
+local results, at, again = {}, 8 + last, false
+local now_ended, removed, untimed, remember = {}, {}, {}, {}
+local put, index, suffix = {}, {}, nil
+local made, intended, stamp = {}, {}, {}
+for i = 1, last do
+  local id, value, result = ARGV[7 + i], known[i], '1'
+  local size, most, total
+  if value and not now_ended[id] then
+    size, most = struct.unpack('>I8I4', value)
+    total = size + 10 * most
+  end
   if i <= commits then
-    pos = pos + 3 + ARGV[pos + 2]
-  elseif i <= commits + aborts + renewals then
-    pos = pos + 1
-  else
-    pos = pos + 4
-  end
-end
-local known = call('HMGET', reserved, unpack(ids))
-local over -- ended calls by number
-local function endedBy(i)
-  if not over then
-    over = {call('HMGET', ended, unpack(ids)), call('HMGET', before, unpack(ids))}
-  end
-  return over[1][i] or over[2][i]
-end
-
-local removed, untimed, remember, now_ended, again = {}, {}, {}, {}, false
-local function finish(i, token, total)
-  local id = ids[i]
-  now_ended[id] = token
-  removed[#removed + 1] = id
-  untimed[#untimed + 1] = id .. ':' .. string.format('%.0f', total)
-  remember[#remember + 1] = id
-  remember[#remember + 1] = token
-  count, held = count - 1, held - total
-end
--- look returns size, entries and bytes with overhead of a reservation.
-local function look(i)
-  if known[i] and not now_ended[ids[i]] then
-    local s, n = struct.unpack('>I8I4', known[i])
-    return s, n, s + 10 * n
-  end
-end
-
-local results, put, index = {}, {}, {}
-local function commit(i)
-  local at = first[i]
-  local token, n = ARGV[at + 1], tonumber(ARGV[at + 2])
-  local s, most, total = look(i)
-  if not s then
-    if (now_ended[ids[i]] or endedBy(i)) == token then
-      again = true
-      return '1'
+    local token, n = ARGV[at], tonumber(ARGV[at + 1])
+    at = at + 2
+    if size then
+      local sum = 0
+      for k = at, at + n - 1 do
+        sum = sum + #ARGV[k]
+      end
+      if sum > size or n > most then
+        result = '2'
+      else
+        now_ended[id] = token
+        number = number + 1
+        suffix = suffix or '-' .. (term == '' and '0000' or string.sub(term, 1, 4)) .. '-' .. string.format('%016.0f', time) .. '-'
+        for k = at, at + n - 1 do
+          number = number + 1
+          local marker = number .. suffix .. #ARGV[k]
+          local p = #put
+          put[p + 1], put[p + 2] = marker, ARGV[k]
+          index[p + 1], index[p + 2] = number, marker
+        end
+        entries, bytes = entries + n, bytes + sum + 10 * n
+      end
+    else
+      if not over then
+        over = call('HMGET', ended, unpack(ARGV, 8, 7 + last))
+        before_over = call('HMGET', before, unpack(ARGV, 8, 7 + last))
+      end
+      again = (now_ended[id] or over[i] or before_over[i]) == token
+      result = again and '1' or '0'
     end
-    return '0'
-  end
-  local sum = 0
-  for k = at + 3, at + 2 + n do
-    sum = sum + #ARGV[k]
-  end
-  if sum > s or n > most then
-    return '2'
-  end
-  finish(i, token, total)
-  number = number + 1
-  for k = at + 3, at + 2 + n do
-    number = number + 1
-    local marker = string.format('%016.0f-%s-%016.0f-%d', number, tag, time, #ARGV[k])
-    put[#put + 1] = marker
-    put[#put + 1] = ARGV[k]
-    index[#index + 1] = number
-    index[#index + 1] = marker
-  end
-  entries, bytes = entries + n, bytes + sum + 10 * n
-  return '1'
-end
-
-local function abort(i)
-  local s, n, total = look(i)
-  if s then
-    finish(i, '-', total)
-    number = number + 1
-  end
-  return '1'
-end
-
-local stamp = {}
-local function renew(i)
-  local s, n, total = look(i)
-  if not s then
-    return '0'
-  end
-  stamp[#stamp + 1] = time
-  stamp[#stamp + 1] = ids[i] .. ':' .. string.format('%.0f', total)
-  number = number + 1
-  return '1'
-end
-
-local made = {}
-local function reserve(i)
-  local at = first[i]
-  local s, n = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  if known[i] then
-    again = true
-    return '1'
-  end
-  if endedBy(i) then
-    return '2'
-  end
-  local total = s + 10 * n
-  if total > tonumber(m[2]) - bytes - held then
-    return '0'
-  end
-  made[#made + 1] = ids[i]
-  made[#made + 1] = struct.pack('>I8I4', s, n) .. ARGV[at + 3]
-  stamp[#stamp + 1] = time
-  stamp[#stamp + 1] = ids[i] .. ':' .. string.format('%.0f', total)
-  count, held, number = count + 1, held + total, number + 1
-  return '1'
-end
-
-for i = 1, #ids do
-  if i <= commits then
-    results[i] = commit(i)
-  elseif i <= commits + aborts then
-    results[i] = abort(i)
-  elseif i <= commits + aborts + renewals then
-    results[i] = renew(i)
+    at = at + n
+  elseif i <= aborts then
+    if size then
+      now_ended[id] = '-'
+      number = number + 1
+    end
+  elseif i <= renewals then
+    if size then
+      local p = #stamp
+      stamp[p + 1], stamp[p + 2] = time, id .. ':' .. total
+      number = number + 1
+    else
+      result = '0'
+    end
   else
-    results[i] = reserve(i)
+    size, most = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+    total = size + 10 * most
+    if value then
+      again = true
+    elseif total > m[2] - bytes - held then
+      result = '0'
+    else
+      local p = #made
+      made[p + 1], made[p + 2] = id, struct.pack('>I8I4', size, most)
+      intended[p + 1], intended[p + 2] = id, ARGV[at + 2]
+      p = #stamp
+      stamp[p + 1], stamp[p + 2] = time, id .. ':' .. total
+      count, held, number = count + 1, held + total, number + 1
+    end
+    at = at + 3
   end
+  local token = now_ended[id]
+  if total and token and i <= aborts and result == '1' then
+    local p = #removed
+    removed[p + 1], untimed[p + 1] = id, id .. ':' .. total
+    remember[2 * p + 1], remember[2 * p + 2] = id, token
+    count, held = count - 1, held - total
+  end
+  results[i] = result
 end
 
 -- Nothing was written so far but a new term.
-if #put > 0 then
-  all('HSET', data, put)
-  all('ZADD', order, index)
-  if tonumber(m[9]) * 1000 > time then
+if put[1] then
+  if #put <= 1000 then
+    call('HSET', data, unpack(put))
+    call('ZADD', order, unpack(index))
+  else
+    for i = 1, #put, 1000 do
+      call('HSET', data, unpack(put, i, math.min(i + 999, #put)))
+      call('ZADD', order, unpack(index, i, math.min(i + 999, #put)))
+    end
+  end
+  if m[9] * 1000 > time then
     call('PUBLISH', ARGV[3], ARGV[1])
     call('HSET', meta, 'wait', 0)
   end
 end
-if #removed > 0 then
+if removed[1] then
   call('HDEL', reserved, unpack(removed))
+  call('HDEL', intents, unpack(removed))
   call('ZREM', times, unpack(untimed))
-  local since = tonumber(m[10])
-  local rotate = time - since > 120000000 or call('HLEN', ended) > 131072
+  local rotate = time - m[10] > 120000000 or number - m[11] > 262144
   if rotate then
     call('UNLINK', before)
     if call('EXISTS', ended) == 1 then
       call('RENAME', ended, before)
     end
-    call('HSET', meta, 'ended', time)
+    call('HSET', meta, 'ended', time, 'endedNumber', number)
   end
   call('HSET', ended, unpack(remember))
   if rotate then
     call('PEXPIRE', ended, 600000)
   end
 end
-if #made > 0 then
+if made[1] then
   call('HSET', reserved, unpack(made))
+  call('HSET', intents, unpack(intended))
 end
-if #stamp > 0 then
+if stamp[1] then
   call('ZADD', times, unpack(stamp))
 end
-if #removed > 0 or #stamp > 0 then
+if number > first then
   call('HSET', meta, 'entries', entries, 'bytes', bytes, 'reservations', count, 'reserved', held, 'number', number)
 elseif again then
   call('HSET', meta, 'again', time) -- a write for WAIT to wait for

@@ -7,6 +7,7 @@
 --   attempts  each has its entry
 --   reserved  each reservation has its time stamp
 --   times     each time stamp has its reservation
+--   intents   each intent has its reservation
 --   entries   counts the entries in order. What was counted is kept in check,
 --             checkEntries and checkBytes of meta, from which ack takes what it
 --             removes meanwhile; the last call compares.
@@ -18,6 +19,11 @@
 --   of the next call, '0' when that was the last; then kind and number of what
 --   was found, in one flat array. Step held has the sum of its page before that.
 -- O(log n) for each of at most 250 that are looked at; held: 2,000.
+-- size is that of an entry with its overhead.
+local function size(marker)
+  return string.sub(marker, 37) + 10
+end
+
 local m = call('HMGET', meta, 'id', 'number', 'term', 'entries', 'bytes', 'reservations', 'reserved', 'check', 'checkEntries',
   'checkBytes', 'checkToken')
 if m[1] ~= ARGV[1] then
@@ -36,7 +42,7 @@ end
 local function page()
   local markers = call('ZRANGEBYSCORE', order, '(' .. cursor, '+inf', 'LIMIT', 0, 250)
   if #markers == 250 then
-    following = string.sub(markers[250], 1, 16)
+    following = string.sub(markers[250], 1, 13)
   end
   return markers
 end
@@ -81,7 +87,7 @@ function steps.data()
       return false
     end
     if repair then
-      call('ZADD', order, tonumber(string.sub(marker, 1, 16)), marker)
+      call('ZADD', order, tonumber(string.sub(marker, 1, 13)), marker)
     end
     return true
   end))
@@ -101,7 +107,7 @@ end
 
 function steps.reserved()
   add('index', scan(reserved, function(id, value)
-    local member = id .. ':' .. string.format('%.0f', total(value))
+    local member = id .. ':' .. total(value)
     if call('ZSCORE', times, member) then
       return false
     end
@@ -118,7 +124,7 @@ function steps.times()
   local stray = 0
   for i = 1, #r[2], 2 do
     local value = call('HGET', reserved, string.sub(r[2][i], 1, 16))
-    if not value or string.sub(r[2][i], 18) ~= string.format('%.0f', total(value)) then
+    if not value or string.sub(r[2][i], 18) ~= tostring(total(value)) then
       stray = stray + 1
       if repair then
         call('ZREM', times, r[2][i])
@@ -126,6 +132,18 @@ function steps.times()
     end
   end
   add('stray', stray)
+end
+
+function steps.intents()
+  add('intents', scan(intents, function(id)
+    if call('HEXISTS', reserved, id) == 1 then
+      return false
+    end
+    if repair then
+      call('HDEL', intents, id)
+    end
+    return true
+  end))
 end
 
 function steps.entries()

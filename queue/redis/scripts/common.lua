@@ -2,7 +2,8 @@
 --
 -- KEYS, all in one hash slot, the same for every such script:
 --   meta      HASH  id, capacity, what is counted, number, term, history, fence, wait, ended, check
---   reserved  HASH  reservation id -> size (8 bytes), entries (4 bytes), big endian, and the intent
+--   reserved  HASH  reservation id -> size (8 bytes) and entries (4 bytes), big endian
+--   intents   HASH  reservation id -> the intent
 --   times     ZSET  reservation id:bytes with overhead -> when made or last renewed
 --   data      HASH  marker -> the entry's data
 --   order     ZSET  marker -> the entry's number
@@ -11,14 +12,16 @@
 --   before    HASH  the same, of the while before
 --   deleted   HASH  ids of queues of this name that were deleted -> token of the call
 -- Times are microseconds of the server's clock. A marker is
--- number-term-time-size of its entry: 16 digits, 4 characters, 16 digits, digits.
+-- number-term-time-size of its entry: 13 digits, 4 characters, 16 digits, digits.
+-- Numbers grow with each write, from the milliseconds of the server's clock
+-- when the queue was made: they have 13 digits.
 -- ARGV[1] is the id of the queue as the caller knows it.
 --
 -- Replies begin with a status: 1 done; 0 the queue was deleted; -1 it is not
 -- there and nobody deleted it; then number and term of the queue's last write,
 -- and the server's time.
 local call = redis.call
-local meta, reserved, times, data, order, attempts, ended, before, deleted = unpack(KEYS)
+local meta, reserved, intents, times, data, order, attempts, ended, before, deleted = unpack(KEYS)
 
 local function now()
   local t = call('TIME')
@@ -27,18 +30,6 @@ end
 
 local function gone()
   return {call('HEXISTS', deleted, ARGV[1]) - 1}
-end
-
--- all calls a command with any number of arguments that belong in pairs at most.
-local function all(command, key, args)
-  for i = 1, #args, 1000 do
-    call(command, key, unpack(args, i, math.min(i + 999, #args)))
-  end
-end
-
--- size is that of an entry with its overhead.
-local function size(marker)
-  return tonumber(string.sub(marker, 40)) + 10
 end
 
 -- follow returns term and number to write under. A term is the time that one
@@ -53,11 +44,11 @@ local function follow(info, term, number, time)
   if id == term then
     return term, number
   end
-  local history = (call('HGET', meta, 'history') or '') .. string.format('%s %.0f\n', term, number)
+  local history = (call('HGET', meta, 'history') or '') .. term .. ' ' .. number .. '\n'
   while #history > 4000 do
     history = string.match(history, '\n(.*)')
   end
-  number = math.max(number + 1000000, time)
+  number = math.max(number + 1000000, math.floor(time / 1000))
   call('HSET', meta, 'term', id, 'number', number, 'history', history)
   return id, number
 end

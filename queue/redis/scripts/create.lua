@@ -13,7 +13,9 @@ if id then
   return {2}
 end
 local time = now()
+local number = math.floor(time / 1000)
 call('HSET', meta, 'id', ARGV[1], 'capacity', ARGV[3], 'entries', 0, 'bytes', 0, 'reservations', 0, 'reserved', 0,
-  'number', time, 'term', '', 'fence', 0, 'wait', 0, 'ended', 0)
-local term, number = follow(ARGV[2], '', time, time)
+  'number', number, 'term', '', 'fence', 0, 'wait', 0, 'ended', 0, 'endedNumber', 0)
+local term
+term, number = follow(ARGV[2], '', number, time)
 return {1, number, term, time}

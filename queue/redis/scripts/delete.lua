@@ -11,7 +11,7 @@ if call('HGET', meta, 'id') ~= ARGV[1] then
   end
   return gone()
 end
-call('UNLINK', meta, reserved, times, data, order, attempts, ended, before)
+call('UNLINK', meta, reserved, intents, times, data, order, attempts, ended, before)
 if call('HLEN', deleted) > 1000 then
   call('UNLINK', deleted)
 end

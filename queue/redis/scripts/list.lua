@@ -13,7 +13,7 @@ local most, room = tonumber(ARGV[3]), tonumber(ARGV[4])
 local markers = call('ZRANGEBYSCORE', order, '(' .. ARGV[2], '+inf', 'LIMIT', 0, most + 1)
 local take = 0
 for i = 1, math.min(most, #markers) do
-  room = room - size(markers[i])
+  room = room - string.sub(markers[i], 37)
   if room < 0 and i > 1 then
     break
   end

@@ -2,8 +2,8 @@
 --
 -- ARGV: id; time stamps from; and before; how many to leave out; how many at
 --   most
--- Reply: status, number, term, time; then id:bytes, time stamp and value of
---   each, in one flat array.
+-- Reply: status, number, term, time; then id:bytes, time stamp, value and intent
+--   of each, in one flat array.
 -- O(log n) and what is left out and returned.
 local m = call('HMGET', meta, 'id', 'number', 'term')
 if m[1] ~= ARGV[1] then
@@ -15,9 +15,9 @@ for i = 1, #found, 2 do
   ids[#ids + 1] = string.sub(found[i], 1, 16)
 end
 if #ids > 0 then
-  local values = call('HMGET', reserved, unpack(ids))
+  local values, wills = call('HMGET', reserved, unpack(ids)), call('HMGET', intents, unpack(ids))
   for i = 1, #ids do
-    list[3 * i - 2], list[3 * i - 1], list[3 * i] = found[2 * i - 1], found[2 * i], values[i]
+    list[4 * i - 3], list[4 * i - 2], list[4 * i - 1], list[4 * i] = found[2 * i - 1], found[2 * i], values[i], wills[i]
   end
 end
 return {1, tonumber(m[2]), m[3], now(), list}

@@ -185,7 +185,7 @@ func TestNames(t *testing.T) {
 func TestWaitReplicas(t *testing.T) {
 	s := redistest.Start(t)
 	h := newHarness(t, s.URL(), Options{WaitReplicas: 1, WaitTimeout: 10 * time.Millisecond})
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	err := h.d.Create(ctx, "q", 1000)
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errReplicas) {

@@ -26,8 +26,10 @@ const (
 // come while an operation is under way make up the next batch.
 func (q *Queue) run() {
 	ctx := context.Background() // operations end by their own timeout, and by Close
-	for {
+	for last := 0; ; {
+		q.linger(last)
 		batch := q.take()
+		last = len(batch)
 		if batch == nil {
 			return
 		}
@@ -40,6 +42,33 @@ func (q *Queue) run() {
 		if err := q.process(ctx, batch); err != nil {
 			q.answer(batch, fmt.Errorf("queue %s: %w", q.name, q.gone(err)))
 		}
+	}
+}
+
+// lingerStep and lingerMost bound how long a batch is waited for.
+const (
+	lingerMin  = 4 // calls
+	lingerStep = 100 * time.Microsecond
+	lingerMost = time.Millisecond
+)
+
+// linger waits a moment for those who were answered just now, in a batch of
+// that many: they may come with their next call, and would have to wait for a
+// whole operation else.
+func (q *Queue) linger(answered int) {
+	if answered < lingerMin {
+		return
+	}
+	begin, before := time.Now(), -1
+	for {
+		q.mu.Lock()
+		n := len(q.pending)
+		q.mu.Unlock()
+		if n == before || n >= 2*answered || time.Since(begin) > lingerMost {
+			return
+		}
+		before = n
+		time.Sleep(lingerStep)
 	}
 }
 
@@ -299,10 +328,21 @@ func (q *Queue) execute(ctx context.Context, t *txn, raw []byte, guards []guard)
 			}
 		}
 		op, commit := q.operation(t, raw, next, guards, tk)
+		brought, size := q.bring(op, t)
+		flags := librados.Flags(0)
+		if brought != nil {
+			flags = librados.ReturnVec
+		}
+		made := time.Now()
 		q.d.opts.fault("change")
-		_, err := q.d.operate(ctx, q.oid, op, 0)
+		_, err := q.d.operate(ctx, q.oid, op, flags)
 		switch {
 		case err == nil:
+			if brought != nil {
+				if id, err := decodeReserve(brought.Data); err == nil {
+					q.keep(&ticket{id: id, size: size, made: made})
+				}
+			}
 			q.done(t, next)
 			return true, nil
 		case errors.Is(err, librados.ErrMismatch):

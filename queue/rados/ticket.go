@@ -23,6 +23,8 @@ type ticket struct {
 }
 
 const (
+	// minTicket is the least size of a ticket that is made ahead.
+	minTicket = 16 << 10
 	// ticketAge is how long a ticket may wait for its commit.
 	ticketAge = 30 * time.Second
 	// orphanAge is after what time a ticket is taken for one whose driver is
@@ -36,8 +38,8 @@ const (
 	noEntries = 1 << 31
 )
 
-// ticket returns one for the frame of a change, and has the next one made
-// meanwhile.
+// ticket returns one for the frame of a change. When the next change may need
+// one before it can bring one along, that is made meanwhile.
 func (q *Queue) ticket(ctx context.Context, t *txn) (*ticket, error) {
 	need := uint64(len(t.frame))
 	q.biggest = max(need, q.biggest-q.biggest/8)
@@ -47,9 +49,10 @@ func (q *Queue) ticket(ctx context.Context, t *txn) (*ticket, error) {
 		q.d.wg.Go(func() { q.abortTicket(old) })
 		tk = nil
 	}
+	size := q.ticketSize(t.rec)
 	if tk == nil {
 		var err error
-		if tk, err = q.newTicket(ctx, need); errors.Is(err, syscall.ENOSPC) {
+		if tk, err = q.newTicket(ctx, max(need, size)); errors.Is(err, syscall.ENOSPC) {
 			if err := q.sweep(ctx, 0); err != nil {
 				return nil, err
 			}
@@ -59,8 +62,8 @@ func (q *Queue) ticket(ctx context.Context, t *txn) (*ticket, error) {
 			return nil, err
 		}
 	}
-	if rec := t.rec; rec.used()+rec.room+8*q.biggest < uint64(rec.ring) {
-		q.prefetch(q.biggest + q.biggest/2)
+	if size > 0 && len(t.mine) > 0 {
+		q.prefetch(size)
 	}
 	if time.Since(q.swept) > sweepEvery {
 		q.swept = time.Now()
@@ -72,6 +75,29 @@ func (q *Queue) ticket(ctx context.Context, t *txn) (*ticket, error) {
 	}
 	q.d.opts.fault("ticket")
 	return tk, nil
+}
+
+// ticketSize is how large a ticket is best made ahead of its commit, or 0 when
+// the ring has no room for that.
+func (q *Queue) ticketSize(rec *record) uint64 {
+	size := max(minTicket, q.biggest+q.biggest/2)
+	if rec.used()+rec.room+8*size >= uint64(rec.ring) {
+		return 0
+	}
+	return size
+}
+
+// bring has a change that makes reservations, and commits nothing, bring the
+// next ticket along. The returned step has it.
+func (q *Queue) bring(op *librados.WriteOp, t *txn) (step *librados.Step, size uint64) {
+	size = q.ticketSize(t.rec)
+	q.mu.Lock()
+	spare := q.spare != nil
+	q.mu.Unlock()
+	if spare || size == 0 || len(t.mine) == 0 || t.frame != nil || t.remove != "" {
+		return nil, 0
+	}
+	return op.ExecOut(classQueue, methodReserve, encodeReserve(size+entryHeader, noEntries)), size
 }
 
 // takeSpare returns the ticket that was made ahead, or nil.

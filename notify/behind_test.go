@@ -209,6 +209,41 @@ func TestBehind_TopicsAtOnce(t *testing.T) {
 	})
 }
 
+// A commit that took effect, though its answer was lost, is not made again.
+func TestBehind_AnswerLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, m := soloRig(t, Options{})
+		m.link.loseCommits(1)
+		m.put("k", "1")
+		m.put("k", "2")
+		f.done("t")
+		if n := f.endpoint.check(t, map[string][]string{"k": {"1", "2"}}); n != 0 {
+			t.Errorf("%d events came twice", n)
+		}
+	})
+}
+
+// A reservation that vanished although it is fresh was resolved by nobody who
+// knows: its event is queued all the same.
+func TestBehind_ReservationGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, m := soloRig(t, Options{})
+		p, err := m.reserve(ObjectCreatedPut, "k", store.Attrs{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.held[0].queue.Abort(t.Context(), p.held[0].id); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Do(m.ctx, m.store.put("b", "k", "1", nil)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		f.done("t")
+		f.endpoint.check(t, map[string][]string{"k": {"1"}})
+	})
+}
+
 // A reservation whose queue was deleted and made again is not one that somebody
 // else has ended.
 func TestBehind_QueueMadeAnew(t *testing.T) {

@@ -27,6 +27,7 @@ type link struct {
 	cut   chan struct{}  // closed when it is whole again; nil: it is
 	delay time.Duration  // of each call
 	calls map[string]int // by name
+	lose  int            // answers to commits
 }
 
 func newLink(d queue.Driver) *link { return &link{Driver: d, calls: make(map[string]int)} }
@@ -52,6 +53,20 @@ func (l *link) slow(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.delay = d
+}
+
+// loseCommits has n commits take effect and fail.
+func (l *link) loseCommits(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lose = n
+}
+
+func (l *link) lost() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lose--
+	return l.lose >= 0
 }
 
 // counts returns the calls so far, and begins anew.
@@ -138,7 +153,11 @@ func (q linkedQueue) Commit(ctx context.Context, id queue.ID, entries [][]byte) 
 	if err := q.l.call(ctx, "commit"); err != nil {
 		return err
 	}
-	return q.Queue.Commit(ctx, id, entries)
+	err := q.Queue.Commit(ctx, id, entries)
+	if q.l.lost() {
+		return errors.New("the answer was lost")
+	}
+	return err
 }
 
 func (q linkedQueue) Abort(ctx context.Context, id queue.ID) error {
@@ -255,7 +274,8 @@ type endpoint struct {
 	begun map[string]time.Time // when a gateway last began a push
 	takes time.Duration
 	// refuse: no push is acked.
-	refuse bool
+	refuse    bool
+	cancelled int // pushes
 }
 
 // doorOf is the endpoint as one gateway reaches it.
@@ -272,6 +292,11 @@ func (d doorOf) Push(ctx context.Context, events []Event) []Result {
 	out := make([]Result, len(events))
 	for i, ev := range events {
 		err := sleep(ctx, takes)
+		if err != nil {
+			d.e.mu.Lock()
+			d.e.cancelled++
+			d.e.mu.Unlock()
+		}
 		if err == nil && refuse {
 			err = errors.New("refused")
 		}

@@ -131,7 +131,13 @@ func TestMany_Death(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		a.link.sever()
 		died := time.Now()
-		time.Sleep(32 * time.Second)
+		time.Sleep(23 * time.Second)
+		for _, sh := range b.s.Shards(t.Context()) {
+			if sh.Owner == a.s.Gateway() {
+				t.Errorf("after 23 s queue %s is still thought to be the dead one's", sh.Queue)
+			}
+		}
+		time.Sleep(9 * time.Second)
 		if last := f.endpoint.lastBegun("a"); last.Sub(died) > 30*time.Second {
 			t.Errorf("it pushed %v after it lost touch", last.Sub(died))
 		}
@@ -249,6 +255,58 @@ func TestMany_Fenced(t *testing.T) {
 	})
 }
 
+// From its first look at a queue on an owner is safe from those before it.
+func TestMany_FenceShownFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, Options{Shards: 1})
+		a := f.add("a", "a", nil, true)
+		a.define("t")
+		a.run()
+		time.Sleep(time.Second)
+		f.endpoint.takes = time.Hour // so that nothing is acked
+		if err := a.putOne("k", "1"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		q, err := f.queues.Open(t.Context(), ":t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, _, err := q.List(t.Context(), "", 1)
+		if err != nil || len(list) != 1 || f.endpoint.lastBegun("a").IsZero() {
+			t.Fatalf("entries = %v, %v; pushed at %v", list, err, f.endpoint.lastBegun("a"))
+		}
+		if err := q.Ack(t.Context(), queue.Ack{UpTo: list[0].Marker, Fence: 1}); !errors.Is(err, queue.ErrFenced) {
+			t.Errorf("Ack of an owner of before = %v", err)
+		}
+		a.stop()
+	})
+}
+
+// What is on its way when a queue moves is waited for longer than at the end
+// of the process.
+func TestMany_SlowEndpointMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, Options{})
+		a := f.add("a", "a", nil, true)
+		a.define("t")
+		b := f.add("b", "b", nil, true)
+		b.define("t")
+		f.endpoint.takes = 8 * time.Second
+		a.run()
+		time.Sleep(12 * time.Second)
+		stop := f.load(a)
+		time.Sleep(time.Second)
+		b.run()
+		time.Sleep(2 * time.Second)
+		stop()
+		f.done("t")
+		if n := f.endpoint.check(t, f.puts); n != 0 || f.endpoint.cancelled != 0 {
+			t.Errorf("%d events came twice, %d pushes were cut, though nothing failed", n, f.endpoint.cancelled)
+		}
+	})
+}
+
 // What is pushed while the lease is over by the clock alone: nothing.
 func TestMany_StoppedProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -278,6 +336,30 @@ func TestMany_StoppedProcess(t *testing.T) {
 			t.Errorf("after the release: %v", err)
 		}
 	})
+}
+
+// The lease is looked at before each push.
+func TestMany_NoPushAfterLease(t *testing.T) {
+	f := newFleet(t, quick())
+	m := f.add("a", "a", nil, true)
+	topic := m.define("t")
+	in := goldenIntent()
+	data := in.entries("default", topic, &store.Outcome{Changed: true, Seq: 1, Info: &store.Info{}})[0]
+	e, err := decodeEntry(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorker(m.s, topic, ":t")
+	w.topic, w.target, w.win, w.results = topic, m.s.targets.of(topic), newWindow(4), make(chan pushed, 1)
+	w.win.add(&item{marker: "1", entry: e, raw: data, since: time.Now()}, time.Now())
+	var cause error
+	w.hold = &holding{ // its timers have not run yet
+		until: time.Now().Add(-time.Hour), renewal: time.NewTimer(time.Hour), expiry: time.NewTimer(time.Hour),
+		end: func(err error) { cause = err },
+	}
+	if _, err := w.step(t.Context(), t.Context()); !errors.Is(err, errLeaseOver) || !errors.Is(cause, errLeaseOver) || w.inflight != 0 {
+		t.Errorf("step = %v, cause %v, %d pushes", err, cause, w.inflight)
+	}
 }
 
 // Each store settles its own reservations, at once if it is its only gateway.

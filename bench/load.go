@@ -19,6 +19,7 @@ type result struct {
 	median   time.Duration
 	p99      time.Duration
 	cpu      time.Duration // of the server, user and system; 0: not known
+	queueCPU time.Duration // of the queues' server; 0: there is none
 }
 
 func (r result) rate() float64 { return float64(r.requests) / r.elapsed.Seconds() }
@@ -32,6 +33,9 @@ func (r result) String() string {
 	}
 	if r.cpu > 0 {
 		s += fmt.Sprintf("  server CPU %4.0f µs/request", float64(r.cpu.Microseconds())/float64(r.requests))
+	}
+	if r.queueCPU > 0 {
+		s += fmt.Sprintf(", queue %4.0f µs", float64(r.queueCPU.Microseconds())/float64(r.requests))
 	}
 	return s
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -15,7 +16,7 @@ import (
 // queuePuts compares PUTs that cause an event, for queues on a server, with
 // PUTs that cause none.
 func (b *bench) queuePuts() error {
-	kinds := map[string]func() ([]string, error){"redis": b.redis, "rados": b.ceph}
+	kinds := map[string]func() (queueServer, error){"redis": b.redis, "rados": b.ceph}
 	version, err := exec.Command(b.gateway, "version").Output()
 	if err != nil {
 		return err
@@ -29,7 +30,7 @@ func (b *bench) queuePuts() error {
 	if err != nil {
 		return err
 	}
-	loads := []namedLoad{b.queueLoad(none, base)}
+	loads := []namedLoad{b.queueLoad(none, base, 0)}
 	for _, kind := range strings.Split(b.queues, ",") {
 		begin, ok := kinds[kind]
 		if !ok {
@@ -39,19 +40,19 @@ func (b *bench) queuePuts() error {
 			fmt.Printf("skipped  %s: %s was built without it (make build-rados)\n", kind, b.gateway)
 			continue
 		}
-		args, err := begin()
+		q, err := begin()
 		if err != nil {
 			return err
 		}
 		for name, endpoint := range map[string]string{kind + ", events wait": "http://" + freeAddress() + "/", kind + ", delivered meanwhile": sink} {
-			s, err := b.start(strings.ReplaceAll(strings.ReplaceAll(name, ",", ""), " ", "-"), args...)
+			s, err := b.start(strings.ReplaceAll(strings.ReplaceAll(name, ",", ""), " ", "-"), q.args...)
 			if err == nil {
 				err = s.addTopic(endpoint)
 			}
 			if err != nil {
 				return err
 			}
-			loads = append(loads, b.queueLoad(name, s))
+			loads = append(loads, b.queueLoad(name, s, q.pid))
 		}
 	}
 	slices.SortFunc(loads[1:], func(a, b namedLoad) int { return strings.Compare(a.name, b.name) })
@@ -66,47 +67,55 @@ func (b *bench) queuePuts() error {
 	return nil
 }
 
-func (b *bench) queueLoad(name string, s *server) namedLoad {
+// queueServer is what was started for a gateway's queues.
+type queueServer struct {
+	args []string // of the gateway
+	pid  int      // 0: not known
+}
+
+func (b *bench) queueLoad(name string, s *server, queuePID int) namedLoad {
 	first := new(int)
 	return namedLoad{name, func() (result, error) {
-		return b.profiled(s, "queue-put "+name, func() (result, error) { return b.putLoad(s, first) })
+		before := cpuTime(queuePID)
+		r, err := b.profiled(s, "queue-put "+name, func() (result, error) { return b.putLoad(s, first) })
+		r.queueCPU = cpuTime(queuePID) - before
+		return r, err
 	}}
 }
 
-// redis starts a Redis server that flushes its file with every change, and
-// returns a gateway's flags.
-func (b *bench) redis() ([]string, error) {
+// redis starts a Redis server that flushes its file with every change.
+func (b *bench) redis() (q queueServer, err error) {
 	dir, err := b.freshDir("redis")
 	if err == nil {
 		err = os.MkdirAll(dir, 0o755)
 	}
 	if err != nil {
-		return nil, err
+		return q, err
 	}
 	addr := freeAddress()
 	_, port, _ := net.SplitHostPort(addr)
 	cmd := exec.Command("redis-server", "--dir", dir, "--logfile", filepath.Join(dir, "log"), "--bind", "127.0.0.1", "--port", port,
 		"--daemonize", "no", "--appendonly", "yes", "--appendfsync", "always", "--save", "")
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start redis: %w", err)
+		return q, fmt.Errorf("start redis: %w", err)
 	}
 	b.procs = append(b.procs, cmd)
 	for range 1000 {
 		conn, err := net.Dial("tcp", addr)
 		if err == nil {
 			_ = conn.Close()
-			return []string{"--queue", "redis://" + addr}, nil
+			return queueServer{[]string{"--queue", "redis://" + addr}, cmd.Process.Pid}, nil
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	return nil, errors.New("redis does not answer")
+	return q, errors.New("redis does not answer")
 }
 
-// ceph starts a cluster with one OSD, and returns a gateway's flags.
-func (b *bench) ceph() ([]string, error) {
+// ceph starts a cluster with one OSD.
+func (b *bench) ceph() (q queueServer, err error) {
 	dir, err := b.freshDir("ceph")
 	if err != nil {
-		return nil, err
+		return q, err
 	}
 	script := func(args ...string) error {
 		cmd := exec.Command("tests/ceph.sh", args...)
@@ -115,11 +124,15 @@ func (b *bench) ceph() ([]string, error) {
 	}
 	b.ends = append(b.ends, func() { _ = script("stop", dir) })
 	if err := script("start", dir); err != nil {
-		return nil, fmt.Errorf("start ceph: %w", err)
+		return q, fmt.Errorf("start ceph: %w", err)
 	}
 	conf := filepath.Join(dir, "ceph.conf")
 	if out, err := exec.Command("ceph", "-c", conf, "osd", "pool", "create", "queues").CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("create a pool: %w\n%s", err, out)
+		return q, fmt.Errorf("create a pool: %w\n%s", err, out)
 	}
-	return []string{"--queue", "rados://queues", "--queue.rados.conf", conf}, nil
+	q.args = []string{"--queue", "rados://queues", "--queue.rados.conf", conf}
+	if data, err := os.ReadFile(filepath.Join(dir, "osd.0.pid")); err == nil {
+		q.pid, _ = strconv.Atoi(strings.TrimSpace(string(data)))
+	}
+	return q, nil
 }

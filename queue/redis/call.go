@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -187,8 +188,12 @@ var transientWords = [...]string{
 // transient is whether a call may succeed when it is sent again.
 func transient(err error) bool {
 	switch {
-	case err == nil, errors.Is(err, goredis.Nil), errors.Is(err, errClosed), errors.Is(err, goredis.ErrClosed),
-		errors.Is(err, errReply), errors.Is(err, queue.ErrNoSuchQueue), errors.Is(err, context.Canceled):
+	case err == nil, isNil(err), errors.Is(err, errClosed), errors.Is(err, goredis.ErrClosed), errors.Is(err, context.Canceled),
+		errors.Is(err, errReply), errors.Is(err, queue.ErrNoSuchQueue), errors.Is(err, ErrNotDurable), errors.Is(err, errTooOld):
+		return false
+	}
+	var certificate *tls.CertificateVerificationError
+	if errors.As(err, &certificate) {
 		return false
 	}
 	var answer goredis.Error

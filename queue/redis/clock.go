@@ -10,8 +10,9 @@ import (
 // difference is kept until it is wrong by more than that: so that a time that
 // is stored and read again is the same to the microsecond.
 type clock struct {
-	mu     sync.Mutex // guards offset
-	offset time.Duration
+	mu       sync.Mutex // guards what follows
+	offset   time.Duration
+	measured bool
 }
 
 // slack is how much two clocks may differ unnoticed, beside the time that a
@@ -25,9 +26,17 @@ func (c *clock) observe(sent, answered time.Time, server int64) {
 	mid := time.UnixMicro(server).Sub(sent.Round(0).Add(took / 2))
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.measured = true
 	if (mid - c.offset).Abs() > slack+took/2 {
 		c.offset = mid.Round(slack)
 	}
+}
+
+// known is whether a call was observed.
+func (c *clock) known() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.measured
 }
 
 // toServer returns a time of this process's clock in microseconds of the

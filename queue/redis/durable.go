@@ -19,6 +19,8 @@ import (
 // what it acknowledged when its machine ends.
 var ErrNotDurable = errors.New("redis is not durable")
 
+var errTooOld = errors.New("this redis is too old")
+
 // openTimeout is how long Open tries to reach a server.
 const openTimeout = 30 * time.Second
 
@@ -27,23 +29,29 @@ const openTimeout = 30 * time.Second
 func (d *Driver) examine(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	// The first call also measures the server's clock.
-	c := &call{keys: d.nameKeys(), args: []any{"TIME"}}
-	_, n, err := d.do(ctx, c)
-	if err != nil {
+	if _, err := d.clockOf(ctx, d.nameKeys()[0]); err != nil {
 		return err
 	}
-	r := newReader(c.reply)
-	seconds, micros := r.nextNumber(), r.nextNumber()
-	if r.err != nil {
-		return r.err
+	err := d.retry(ctx, func() error {
+		info, faults, err := d.survey(ctx)
+		d.mayInfo = info
+		if err == nil && len(faults) > 0 && d.opts.RequireAOF {
+			err = fmt.Errorf("%w, but that is required: %s", ErrNotDurable, strings.Join(faults, "; "))
+		} else if err == nil && len(faults) > 0 {
+			d.log.Warn("redis can lose acknowledged changes", "why", strings.Join(faults, "; "))
+		}
+		return err
+	})
+	if err == nil && !d.mayInfo {
+		d.log.Warn("redis refuses INFO to this user: a failover that loses writes may not be noticed; allow +info")
 	}
-	n.clock.observe(c.sent, c.answered, seconds*1e6+micros)
-	var (
-		mu     sync.Mutex // guards what follows
-		faults []string
-		info   = true
-	)
+	return err
+}
+
+// survey asks every master whether INFO is allowed and what it can lose.
+func (d *Driver) survey(ctx context.Context) (info bool, faults []string, err error) {
+	var mu sync.Mutex // guards the results
+	info = true
 	err = d.eachMaster(ctx, func(ctx context.Context, client *goredis.Client) error {
 		may, err := mayInfo(ctx, client)
 		found := weaknesses(ctx, client)
@@ -53,21 +61,42 @@ func (d *Driver) examine(ctx context.Context) error {
 		faults = append(faults, found...)
 		return err
 	})
+	return info, faults, err
+}
+
+// surveyAgain looks at the masters when there is a new one, and tells what it
+// can lose. Each term has that once.
+func (d *Driver) surveyAgain(ctx context.Context, term string) {
+	d.mu.Lock()
+	seen := d.surveyed[term]
+	d.surveyed[term] = true
+	d.mu.Unlock()
+	if seen {
+		return
+	}
+	if _, faults, err := d.survey(ctx); err == nil && len(faults) > 0 {
+		d.log.Warn("redis has another master and can lose acknowledged changes", "why", strings.Join(faults, "; "))
+	}
+}
+
+// clockOf returns the clock of the key's master, and measures it at first.
+func (d *Driver) clockOf(ctx context.Context, key string) (*clock, error) {
+	n, err := d.node(ctx, key)
+	if err == nil && n.clock.known() {
+		return &n.clock, nil
+	}
+	c := &call{keys: []string{key}, args: []any{"TIME"}}
+	_, n, err = d.do(ctx, c)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	d.mayInfo = info
-	if !info {
-		d.log.Warn("redis refuses INFO to this user: a failover that loses writes may not be noticed; allow +info")
+	r := newReader(c.reply)
+	seconds, micros := r.nextNumber(), r.nextNumber()
+	if r.err != nil {
+		return nil, r.err
 	}
-	if len(faults) == 0 {
-		return nil
-	}
-	if d.opts.RequireAOF {
-		return fmt.Errorf("%w, but that is required: %s", ErrNotDurable, strings.Join(faults, "; "))
-	}
-	d.log.Warn("redis can lose acknowledged changes", "why", strings.Join(faults, "; "))
-	return nil
+	n.clock.observe(c.sent, c.answered, seconds*1e6+micros)
+	return &n.clock, nil
 }
 
 // mayInfo answers whether INFO is allowed. It fails when the server is too old.
@@ -82,7 +111,7 @@ func mayInfo(ctx context.Context, c *goredis.Client) (bool, error) {
 	_, version, _ := strings.Cut(text, "redis_version:")
 	major, _, _ := strings.Cut(version, ".")
 	if n, err := strconv.Atoi(major); err == nil && n < 6 {
-		return false, fmt.Errorf("redis %s is too old: 6.0 or later is needed", strings.TrimSpace(strings.Split(version, "\r")[0]))
+		return false, fmt.Errorf("%w: %s; 6.0 or later is needed", errTooOld, strings.TrimSpace(strings.Split(version, "\r")[0]))
 	}
 	return true, nil
 }

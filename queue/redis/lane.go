@@ -114,7 +114,9 @@ func (l *lane) take() []*op {
 		n++
 	}
 	ops := l.waiting[:n:n]
-	l.waiting = l.waiting[n:]
+	if l.waiting = l.waiting[n:]; len(l.waiting) == 0 {
+		l.waiting = nil // not to keep what was sent
+	}
 	return ops
 }
 
@@ -155,7 +157,7 @@ func (l *lane) send(ops []*op) {
 	if len(calls) == 0 {
 		return
 	}
-	l.d.exec(l.d.ctx, l.n, calls...)
+	l.d.exec(context.WithoutCancel(l.d.ctx), l.n, calls...)
 	for _, g := range groups {
 		g.finish(l.d, l.n)
 	}

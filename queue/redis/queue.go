@@ -65,8 +65,8 @@ func (q *Queue) Reserve(ctx context.Context, intent []byte, size int64, entries 
 	if size < 1 || entries < 1 {
 		return 0, q.wrap("reserve in", queue.ErrInvalid)
 	}
-	if reserveBytes(size, entries) >= maxNumber {
-		size, entries = maxNumber, 1
+	if reserveBytes(size, entries) >= maxNumber || len(intent) > maxValue {
+		size, entries, intent = maxNumber, 1, nil // full, or no such queue
 	}
 	id := newID()
 	code, sent, err := q.change(ctx, reserveOp, idString(id), len(intent), size, entries, intent)
@@ -101,6 +101,9 @@ func (q *Queue) Commit(ctx context.Context, id queue.ID, entries [][]byte) error
 	args = append(args, newToken(), len(entries))
 	size := 0
 	for _, e := range entries {
+		if len(e) > maxValue {
+			return q.wrap("commit to", queue.ErrTooLarge)
+		}
 		args = append(args, e)
 		size += len(e) + 16
 	}
@@ -126,6 +129,10 @@ func (q *Queue) Abort(ctx context.Context, id queue.ID) error {
 	}
 	return q.wrap("abort in", err)
 }
+
+// maxValue is the largest datum that is sent: the server ends the connection of
+// who sends more than 512 MiB.
+const maxValue = 256 << 20
 
 // Bounds of one answer of the server, so that it is busy with it for less than
 // a millisecond.
@@ -205,12 +212,12 @@ func (q *Queue) Ack(ctx context.Context, ack queue.Ack) error {
 		}
 		done = done[n:]
 		n = min(len(failed), ackEntries)
-		node, err := q.d.node(ctx, q.keys[0])
+		clock, err := q.d.clockOf(ctx, q.keys[0])
 		if err != nil {
 			return q.wrap("ack in", err)
 		}
 		for _, f := range failed[:n] {
-			args = append(args, string(f.Marker), f.Attempts, node.clock.toServer(f.LastTry))
+			args = append(args, string(f.Marker), f.Attempts, clock.toServer(f.LastTry))
 		}
 		failed = failed[n:]
 		more, err := q.ackOnce(ctx, args)
@@ -241,14 +248,14 @@ func (q *Queue) ackOnce(ctx context.Context, args []any) (more bool, err error) 
 func (q *Queue) Reservations(ctx context.Context, before time.Time, most int) ([]queue.Reservation, error) {
 	var list []queue.Reservation
 	seen := make(map[queue.ID]bool)
-	node, err := q.d.node(ctx, q.keys[0])
+	clock, err := q.d.clockOf(ctx, q.keys[0])
 	if err != nil {
 		return nil, q.wrap("list reservations of", err)
 	}
 	from, skip := int64(0), 0 // the time stamp of the last, and how many of it there were
 	for len(list) < most {
 		n := min(most-len(list), reservations)
-		r, _, err := q.call(ctx, reservationsScript, from, node.clock.toServer(before), skip, n)
+		r, _, err := q.call(ctx, reservationsScript, from, clock.toServer(before), skip, n)
 		if err != nil {
 			return nil, q.wrap("list reservations of", err)
 		}
@@ -258,7 +265,7 @@ func (q *Queue) Reservations(ctx context.Context, before time.Time, most int) ([
 		}
 		got := page.left() / 4
 		for range got {
-			res, at, err := reservation(node, page)
+			res, at, err := reservation(clock, page)
 			if err != nil {
 				return nil, q.wrap("list reservations of", err)
 			}
@@ -279,7 +286,7 @@ func (q *Queue) Reservations(ctx context.Context, before time.Time, most int) ([
 }
 
 // reservation reads one of a page. One that is only in the index has size 0.
-func reservation(n *node, page *reader) (r queue.Reservation, at int64, err error) {
+func reservation(c *clock, page *reader) (r queue.Reservation, at int64, err error) {
 	id, _, _ := strings.Cut(page.nextText(), ":")
 	at = page.nextNumber()
 	value, _ := page.next().(string)
@@ -295,7 +302,7 @@ func reservation(n *node, page *reader) (r queue.Reservation, at int64, err erro
 		r.Entries = int(binary.BigEndian.Uint32([]byte(value[8:])))
 		r.Intent = []byte(intent)
 	}
-	r.Time = n.clock.fromServer(at)
+	r.Time = c.fromServer(at)
 	return r, at, nil
 }
 

@@ -82,12 +82,13 @@ type Driver struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu     sync.Mutex // guards what follows
-	closed bool
-	nodes  map[*goredis.Client]*node
-	pasts  map[string]*past // by id of the queue
-	losses []Loss
-	lost   uint64
+	mu       sync.Mutex // guards what follows
+	closed   bool
+	nodes    map[*goredis.Client]*node
+	pasts    map[string]*past // by id of the queue
+	surveyed map[string]bool  // by term
+	losses   []Loss
+	lost     uint64
 }
 
 // node is a master, or the name of one that a Sentinel watches.
@@ -130,7 +131,7 @@ func Open(ctx context.Context, url string, opts Options) (*Driver, error) {
 	}
 	d := &Driver{
 		opts: opts, log: opts.Logger, namespace: tag(opts.Namespace), waiters: newWaiters(),
-		nodes: make(map[*goredis.Client]*node), pasts: make(map[string]*past),
+		nodes: make(map[*goredis.Client]*node), pasts: make(map[string]*past), surveyed: make(map[string]bool),
 	}
 	d.ctx, d.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	d.connect(t, config)

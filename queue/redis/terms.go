@@ -134,6 +134,7 @@ func (d *Driver) checkTerm(q *Queue) {
 	if r.err != nil {
 		return
 	}
+	d.surveyAgain(ctx, got.term)
 	lost, ok := lostSince(known, got, history)
 	now = mark{got.term, got.number, known.losses}
 	if lost == 0 && ok {

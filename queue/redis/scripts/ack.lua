@@ -24,14 +24,9 @@ if m[1] ~= ARGV[1] then
 end
 local reply = {1, tonumber(m[2]), m[3], now(), 0}
 local fence, upto, most, single = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-if fence > 0 then
-  if fence < tonumber(m[4]) then
-    reply[1] = 2
-    return reply
-  end
-  if fence > tonumber(m[4]) then
-    call('HSET', meta, 'fence', ARGV[2])
-  end
+if fence > 0 and fence < tonumber(m[4]) then
+  reply[1] = 2
+  return reply
 end
 
 local remove, there = {}, {}
@@ -64,16 +59,20 @@ if #remove > 0 then
       n, sum = n + 1, sum + s
     end
   end
-  if n > 0 then
-    call('HINCRBY', meta, 'checkEntries', -n)
-    call('HINCRBY', meta, 'checkBytes', -sum)
-  end
+  -- First what a server without memory allows, and then it allows the rest.
   all('ZREM', order, remove)
   all('HDEL', data, remove)
   if call('EXISTS', attempts) == 1 then
     all('HDEL', attempts, remove)
   end
   call('HSET', meta, 'entries', m[5] - #remove, 'bytes', m[6] - freed)
+  if n > 0 then
+    call('HINCRBY', meta, 'checkEntries', -n)
+    call('HINCRBY', meta, 'checkBytes', -sum)
+  end
+end
+if fence > tonumber(m[4]) then
+  call('HSET', meta, 'fence', ARGV[2])
 end
 
 local failed = {}

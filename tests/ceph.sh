@@ -220,9 +220,15 @@ radosgw_up() { # radosgw_up NAME PORT OPTIONS...
 	local name=client.$1 port=$2
 	shift 2
 	pid_of "$name" >/dev/null && return 0
-	spawn "$name" radosgw -f -n "$name" --log-file "$dir/$name.log" --rgw-data "$dir" \
-		--rgw-frontends "beast endpoint=127.0.0.1:$port" --rgw-rados-pool-pg-num-min 8 "$@"
-	await 120 "$name" answers "$port"
+	# Now and then radosgw misses the monitor's answer and waits for it in vain
+	# ("no auth handler is set up"): then it is started again.
+	for _ in 1 2 3; do
+		spawn "$name" radosgw -f -n "$name" --log-file "$dir/$name.log" --rgw-data "$dir" \
+			--rgw-frontends "beast endpoint=127.0.0.1:$port" --rgw-rados-pool-pg-num-min 8 "$@"
+		await 60 "$name" answers "$port" && return 0
+		kill_daemon "$name"
+	done
+	return 1
 }
 
 stop() {

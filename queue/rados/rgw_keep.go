@@ -16,14 +16,19 @@ import (
 // the class that are older than age. Those of a radosgw that died go by that;
 // ours may go, too, and are taken anew.
 func (l *rgwLease) keep(ctx context.Context, age time.Duration) error {
-	e := encoder{}
-	stale := e.framed(1, func(e *encoder) { e.seconds(l.r.own.stamp() - age.Nanoseconds()) })
+	stale := expireBefore(l.r.own.stamp() - age.Nanoseconds())
 	op := librados.NewWrite()
 	op.AssertExists()
 	op.Exec(classLock, methodAssertLocked, l.call.encodeAssert())
 	op.Exec(classQueue, methodRGWExpire, stale)
 	_, err := l.r.operate(ctx, l.object, op, 0)
 	return err
+}
+
+// expireBefore is the input of methodRGWExpire.
+func expireBefore(stamp int64) []byte {
+	e := encoder{}
+	return e.framed(1, func(e *encoder) { e.seconds(stamp) })
 }
 
 // repair sets the class's sum of reservations right, and tells whether it was

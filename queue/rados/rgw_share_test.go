@@ -279,9 +279,9 @@ func TestRGW_ReservationsEndedByRadosgw(t *testing.T) {
 	q := must[queue.Queue](t)(d.Open(ctx, ":t")).(*rgwQueue)
 	expire := func() {
 		t.Helper()
-		e := encoder{}
-		in := e.framed(1, func(e *encoder) { e.seconds(time.Now().Add(time.Hour).UnixNano()) })
-		s.do("t", 0, func(op *librados.WriteOp) { op.Exec(classQueue, methodRGWExpire, in) })
+		s.do("t", 0, func(op *librados.WriteOp) {
+			op.Exec(classQueue, methodRGWExpire, expireBefore(time.Now().Add(time.Hour).UnixNano()))
+		})
 		if n := s.reservations("t"); n != 0 {
 			t.Fatalf("%d reservations in the class", n)
 		}

@@ -131,9 +131,10 @@ type pair struct {
 }
 
 // newPair starts a cluster with a radosgw on it. Herald is started by
-// startHerald.
+// startHerald. Tests mostly wait: others may run meanwhile.
 func newPair(t *testing.T) *pair {
 	t.Helper()
+	t.Parallel()
 	gatewaytest.Binary(t) // to build it takes longer than radosgw's pauses
 	c := cephtest.StartOwn(t, cephtest.Options{})
 	p := &pair{t: t, cluster: c, rgw: cephtest.StartRadosgw(t, c), receiver: newReceiver(t)}

@@ -227,7 +227,6 @@ func TestReservationOfDeadRadosgw(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the end of a reservation: 120 s")
 	}
-	t.Parallel()
 	s := newTurns(t)
 	s.receiver.down.Store(true)
 	s.fill(s.both())
@@ -249,7 +248,6 @@ func TestLongUpload(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes longer than a reservation of radosgw lives: 120 s")
 	}
-	t.Parallel()
 	p := newPair(t)
 	p.radosgw.topic("shared", p.receiver.URL+"/radosgw")
 	p.eventually("radosgw owns the queue", lookPatience, func() bool { return p.lockHolder("shared").isRadosgw() })

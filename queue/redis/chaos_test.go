@@ -243,3 +243,62 @@ func TestCutAnywhere(t *testing.T) {
 	l.stop()
 	t.Logf("%d answers lost", p.Cuts())
 }
+
+// TestReshard moves the slot of a queue to another node of a Cluster and back,
+// under load.
+func TestReshard(t *testing.T) {
+	c := redistest.StartCluster(t, 3, 0)
+	h := newHarness(t, c.URL(), Options{})
+	l := startLoad(t, h.d, "q")
+	key := h.d.queueKeys("q")[0]
+	for range rounds(4, 20) {
+		l.waitWrites(200)
+		from := c.MasterOf(key)
+		to := c.Nodes[0]
+		if from == to {
+			to = c.Nodes[1]
+		}
+		c.MoveSlot(key, from, to)
+	}
+	l.waitWrites(200)
+	l.stop()
+}
+
+// TestMemoryFull has a server that takes nothing any more: what waits there can
+// be drained, and then it takes more.
+func TestMemoryFull(t *testing.T) {
+	s := redistest.Start(t)
+	h := newHarness(t, s.URL(), Options{})
+	q := mustCreate(t, h.d, "q")
+	s.Do("CONFIG", "SET", "maxmemory", "20mb")
+	var full error
+	for n := 0; full == nil; n++ {
+		id, err := q.Reserve(t.Context(), []byte("i"), 100_000, 1)
+		if err == nil {
+			err = q.Commit(t.Context(), id, [][]byte{make([]byte, 100_000)})
+		}
+		full = err
+		if n > 1000 {
+			t.Fatal("the server's memory is not full")
+		}
+	}
+	if !strings.Contains(full.Error(), "OOM") {
+		t.Errorf("put without memory = %v", full)
+	}
+	for {
+		entries, _, err := q.List(t.Context(), "", 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) == 0 {
+			break
+		}
+		if err := q.Ack(t.Context(), queue.Ack{UpTo: entries[len(entries)-1].Marker, Fence: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, q, 1)
+	if found, err := h.d.Check(t.Context(), "q", false); err != nil || len(found) > 0 {
+		t.Errorf("Check = %v, %v", found, err)
+	}
+}

@@ -289,3 +289,13 @@ func TestKeys(t *testing.T) {
 		}
 	}
 }
+
+func FuzzHistory(f *testing.F) {
+	f.Add("a", int64(7), " 5 90\na 100 1000\n")
+	f.Add("", int64(7), "a\n\n 1 2")
+	f.Fuzz(func(t *testing.T, term string, number int64, history string) {
+		if lost, _ := lostSince(mark{term: term, number: number}, mark{term: "now", number: number}, history); lost < 0 && number >= 0 {
+			t.Errorf("lostSince(%q, %d, %q) = %d", term, number, history, lost)
+		}
+	})
+}

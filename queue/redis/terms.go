@@ -150,23 +150,28 @@ func (d *Driver) checkTerm(q *Queue) {
 }
 
 // lostSince returns how many of the writes up to known are gone. ok is whether
-// the server knows the term.
+// the history goes back to it; see scripts/common.lua.
 func lostSince(known, now mark, history string) (lost int64, ok bool) {
-	if known.term == now.term {
-		return max(0, known.number-now.number), true
-	}
+	start := int64(0) // of the term whose line comes
 	for line := range strings.Lines(history) {
-		term, number, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-		if term != known.term {
-			continue
-		}
-		end, err := strconv.ParseInt(number, 10, 64)
-		if err != nil {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), " ")
+		if len(f) != 3 {
 			return 0, false
 		}
-		return max(0, known.number-end), true
+		end, err1 := strconv.ParseInt(f[1], 10, 64)
+		next, err2 := strconv.ParseInt(f[2], 10, 64)
+		if err1 != nil || err2 != nil {
+			return 0, false
+		}
+		if f[0] == known.term && known.number >= start {
+			lost, ok = max(0, known.number-end), true
+		}
+		start = next
 	}
-	return 0, known.term == "" // a term of nobody who may ask for it
+	if now.term == known.term && known.number >= start {
+		lost, ok = max(0, known.number-now.number), true
+	}
+	return lost, ok
 }
 
 // vanished is called when a queue is not there and nobody deleted it.

@@ -222,22 +222,32 @@ func TestLosses_File(t *testing.T) {
 }
 
 func TestLostSince(t *testing.T) {
-	history := " 5\na 100\nb 2000\n"
+	history := " 5 90\na 100 1000\nb 2000 2500\n"
+	again := history + "c 3000 4000\nb 4010 5000\n"
 	for _, c := range []struct {
 		known, now mark
+		history    string
 		lost       int64
 		ok         bool
 	}{
-		{mark{"c", 3000, 0}, mark{"c", 3000, 0}, 0, true},
-		{mark{"c", 3000, 0}, mark{"c", 2990, 0}, 10, true},
-		{mark{"b", 2000, 0}, mark{"c", 3000, 0}, 0, true},
-		{mark{"b", 1500, 0}, mark{"c", 3000, 0}, 0, true},
-		{mark{"b", 2001, 0}, mark{"c", 3000, 0}, 1, true},
-		{mark{"a", 101, 0}, mark{"c", 3000, 0}, 1, true},
-		{mark{"x", 50, 0}, mark{"c", 3000, 0}, 0, false},
-		{mark{"", 7, 0}, mark{"c", 3000, 0}, 2, true},
+		{mark{"c", 3000, 0}, mark{"c", 3000, 0}, history, 0, true},
+		{mark{"c", 3000, 0}, mark{"c", 2990, 0}, history, 10, true},
+		{mark{"b", 2000, 0}, mark{"c", 3000, 0}, history, 0, true},
+		{mark{"b", 1500, 0}, mark{"c", 3000, 0}, history, 0, true},
+		{mark{"b", 2001, 0}, mark{"c", 3000, 0}, history, 1, true},
+		{mark{"a", 101, 0}, mark{"c", 3000, 0}, history, 1, true},
+		{mark{"x", 50, 0}, mark{"c", 3000, 0}, history, 0, false},
+		{mark{"", 7, 0}, mark{"c", 3000, 0}, history, 2, true},
+		{mark{"b", 2001, 0}, mark{"c", 5100, 0}, again, 1, true},
+		{mark{"b", 4010, 0}, mark{"c", 5100, 0}, again, 0, true},
+		{mark{"b", 4011, 0}, mark{"c", 5100, 0}, again, 1, true},
+		{mark{"c", 3000, 0}, mark{"c", 5100, 0}, again, 0, true},
+		{mark{"c", 3001, 0}, mark{"c", 5100, 0}, again, 1, true},
+		{mark{"c", 5101, 0}, mark{"c", 5100, 0}, again, 1, true},
+		{mark{"b", 4010, 0}, mark{"b", 4010, 0}, "", 0, true},
+		{mark{"b", 4010, 0}, mark{"c", 4010, 0}, "rest 1\n", 0, false},
 	} {
-		lost, ok := lostSince(c.known, c.now, history)
+		lost, ok := lostSince(c.known, c.now, c.history)
 		if lost != c.lost || ok != c.ok {
 			t.Errorf("lostSince(%v, %v) = %d, %v, want %d, %v", c.known, c.now, lost, ok, c.lost, c.ok)
 		}

@@ -123,6 +123,28 @@ func (c *Cluster) MasterOf(key string) *Server {
 	return found
 }
 
+// MoveSlot moves the key's slot with all its keys from one node to another, as
+// redis-cli --cluster reshard does.
+func (c *Cluster) MoveSlot(key string, from, to *Server) {
+	c.t.Helper()
+	slot := from.Do("CLUSTER", "KEYSLOT", key)
+	toID, fromID := to.Do("CLUSTER", "MYID"), from.Do("CLUSTER", "MYID")
+	to.Do("CLUSTER", "SETSLOT", slot, "IMPORTING", fromID)
+	from.Do("CLUSTER", "SETSLOT", slot, "MIGRATING", toID)
+	host, port, _ := strings.Cut(to.Addr, ":")
+	for {
+		keys, _ := from.Do("CLUSTER", "GETKEYSINSLOT", slot, 10).([]any)
+		if len(keys) == 0 {
+			break
+		}
+		from.Do(append([]any{"MIGRATE", host, port, "", 0, 60_000, "KEYS"}, keys...)...)
+	}
+	to.Do("CLUSTER", "SETSLOT", slot, "NODE", toID)
+	for _, n := range c.Nodes {
+		n.Do("CLUSTER", "SETSLOT", slot, "NODE", toID)
+	}
+}
+
 // Failover kills a master and waits until a replica has taken its place. The
 // killed one stays down.
 func (c *Cluster) Failover(master *Server) {

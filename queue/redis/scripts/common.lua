@@ -35,7 +35,9 @@ end
 -- follow returns term and number to write under. A term is the time that one
 -- server is master: its replication id changes when it restarts and when a
 -- replica is promoted. With each, the numbers skip those that the server
--- before may have given to writes that are lost.
+-- before may have given to writes that are lost. The history has a line for
+-- each former term: its name, its last number that is left, and the number that
+-- the next begins after. A term comes again when a slot is moved and back.
 local function follow(info, term, number, time)
   if info ~= '1' then
     return term, number
@@ -44,11 +46,12 @@ local function follow(info, term, number, time)
   if id == term then
     return term, number
   end
-  local history = (call('HGET', meta, 'history') or '') .. term .. ' ' .. number .. '\n'
+  local last = number
+  number = math.max(number + 1000000, math.floor(time / 1000))
+  local history = (call('HGET', meta, 'history') or '') .. term .. ' ' .. last .. ' ' .. number .. '\n'
   while #history > 4000 do
     history = string.match(history, '\n(.*)')
   end
-  number = math.max(number + 1000000, math.floor(time / 1000))
   call('HSET', meta, 'term', id, 'number', number, 'history', history)
   return id, number
 end

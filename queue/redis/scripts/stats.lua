@@ -2,8 +2,8 @@
 --
 -- ARGV: id
 -- Reply: status, number, term, time; capacity, entries, bytes, reservations,
---   reserved bytes, marker of the oldest entry or '', and the history: for each
---   term before, its name and the number of the last write that is left of it.
+--   reserved bytes, marker of the oldest entry or '', and the history (see
+--   follow).
 -- O(log n).
 local m = call('HMGET', meta, 'id', 'number', 'term', 'capacity', 'entries', 'bytes', 'reservations', 'reserved', 'history')
 if m[1] ~= ARGV[1] then

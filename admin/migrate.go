@@ -98,9 +98,12 @@ func (m *migration) run(ctx context.Context) (summary, error) {
 	return m.sum, nil
 }
 
+// owner is the migration's name in locks and groups.
+func (m *migration) owner() string { return "migrate-" + m.store + probeSuffix }
+
 // lock makes sure that nobody else moves or uses the queues.
 func (m *migration) lock(ctx context.Context) (unlock func(), err error) {
-	owner := "migrate-" + m.store + probeSuffix
+	owner := m.owner()
 	unlock = func() {
 		for _, l := range m.leases {
 			_ = l.Release(context.WithoutCancel(ctx)) // else it expires
@@ -190,10 +193,37 @@ func (m *migration) moveQueue(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	if m.keep {
+	if m.keep || m.force { // a gateway that uses it may put something in at any moment
 		return nil
 	}
-	return m.from.Delete(ctx, name)
+	return q.remove(ctx)
+}
+
+// remove deletes the source, which is empty, unless a gateway began to use it
+// meanwhile.
+func (q *queueMove) remove(ctx context.Context) error {
+	if err := q.checkIdle(ctx, q.from, q.owner()); err != nil {
+		return err
+	}
+	entries, _, err := q.src.List(ctx, "", 1)
+	if err != nil {
+		return err
+	}
+	open, err := q.open(ctx)
+	if err != nil {
+		return err
+	}
+	if len(entries)+len(open) > 0 {
+		return &exitError{exitBusy, "something came into the queue while it was moved; does a gateway use it?"}
+	}
+	return q.from.Delete(ctx, q.name)
+}
+
+// open returns the source's reservations but for a radosgw's, which ends them
+// itself.
+func (q *queueMove) open(ctx context.Context) ([]queue.Reservation, error) {
+	list, err := q.src.Reservations(ctx, everything(), moveReservations)
+	return slices.DeleteFunc(list, func(r queue.Reservation) bool { return len(r.Intent) == 0 }), err
 }
 
 // everything is a time after that of all reservations.
@@ -366,8 +396,7 @@ func (q *queueMove) moveReservations(ctx context.Context) error {
 		there[string(r.Intent)] = true
 	}
 	for {
-		list, err := q.src.Reservations(ctx, everything(), moveReservations)
-		list = slices.DeleteFunc(list, func(r queue.Reservation) bool { return len(r.Intent) == 0 }) // radosgw's, which ends it
+		list, err := q.open(ctx)
 		if err != nil || len(list) == 0 {
 			return err
 		}

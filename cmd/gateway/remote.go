@@ -21,6 +21,9 @@ const (
 	// remoteTimeout bounds the calls that a client of the gateway waits for: a
 	// write whose event has no place to wait is refused after it.
 	remoteTimeout = 5 * time.Second
+	// listTimeout bounds the list of a queue's reservations, of which there
+	// may be many.
+	listTimeout = 30 * time.Second
 	// openTimeout bounds one attempt to reach the server, and openPause is
 	// the pause between them.
 	openTimeout = 10 * time.Second
@@ -288,7 +291,9 @@ func (r *remoteQueues) Check(ctx context.Context, name string, repair bool) ([]q
 
 // Close closes the driver, if it was opened.
 func (r *remoteQueues) Close() error {
+	r.mu.Lock() // an attempt begins before it, or never
 	r.stop()
+	r.mu.Unlock()
 	r.wg.Wait()
 	r.mu.Lock()
 	d := r.driver
@@ -354,6 +359,21 @@ func (q boundedQueue) Reserve(ctx context.Context, intent []byte, size int64, en
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	return q.Queue.Reserve(ctx, intent, size, entries)
+}
+
+// Renew keeps a reservation.
+func (q boundedQueue) Renew(ctx context.Context, id queue.ID) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	return q.Queue.Renew(ctx, id)
+}
+
+// Reservations lists reservations: the first request after a start waits for
+// it.
+func (q boundedQueue) Reservations(ctx context.Context, before time.Time, max int) ([]queue.Reservation, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	return q.Queue.Reservations(ctx, before, max)
 }
 
 // Stats returns the queue's figures.

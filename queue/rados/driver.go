@@ -29,6 +29,7 @@ const (
 	oidClock    = "clock"
 
 	xattrRecord = "herald.queue"
+	xattrID     = "herald.id"    // the record's incarnation, which never changes
 	xattrFence  = "herald.fence" // the newest of a lock on the object
 )
 
@@ -244,6 +245,7 @@ func (d *Driver) createObject(ctx context.Context, name string, rec *record) err
 	op.Create(true)
 	op.Exec(classQueue, methodInit, encodeInit(uint64(rec.ring)))
 	op.SetXattr(xattrRecord, rec.encode())
+	op.SetXattr(xattrID, rec.incarnation[:])
 	_, err := d.operate(ctx, prefixQueue+name, op, 0)
 	exists := errors.Is(err, syscall.EEXIST)
 	if err != nil && !exists {
@@ -350,17 +352,7 @@ func (d *Driver) Delete(ctx context.Context, name string) error {
 	d.mu.Lock()
 	q := d.queues[name]
 	d.mu.Unlock()
-	_, err := d.readRecord(ctx, name)
-	gone := errors.Is(err, queue.ErrNoSuchQueue)
-	if err == nil || errors.Is(err, errRecord) || errors.Is(err, errVersion) {
-		var sent int
-		op := librados.NewWrite()
-		op.AssertExists()
-		op.Remove()
-		if sent, err = d.operate(ctx, prefixQueue+name, op, 0); errors.Is(err, syscall.ENOENT) {
-			gone, err = sent == 1, nil // else it was this call that removed it
-		}
-	}
+	gone, err := d.remove(ctx, name)
 	if err != nil && !gone {
 		return fmt.Errorf("delete queue %s: %w", name, err)
 	}
@@ -375,6 +367,32 @@ func (d *Driver) Delete(ctx context.Context, name string) error {
 		return queue.ErrNoSuchQueue
 	}
 	return nil
+}
+
+// remove removes a queue's object. gone: it was not this call that did. The
+// operation names what it found there: repeated, or late, it must not remove a
+// queue that has come in its place.
+func (d *Driver) remove(ctx context.Context, name string) (gone bool, err error) {
+	read := librados.NewRead()
+	read.AssertExists()
+	record, id := read.GetXattr(xattrRecord), read.GetXattr(xattrID)
+	switch _, err := d.operate(ctx, prefixQueue+name, read, 0); {
+	case errors.Is(err, syscall.ENOENT):
+		return true, nil
+	case err != nil:
+		return false, err
+	case record.Err() != nil || id.Err() != nil:
+		return false, fmt.Errorf("object %s%s: %w", prefixQueue, name, ErrNotQueue)
+	}
+	op := librados.NewWrite()
+	op.AssertExists()
+	op.CmpXattr(xattrID, librados.Equal, id.Data)
+	op.Remove()
+	sent, err := d.operate(ctx, prefixQueue+name, op, 0)
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, librados.ErrMismatch) {
+		return sent == 1, nil // else it was this call that removed it
+	}
+	return false, err
 }
 
 // unlist removes a queue that is gone from the directory, unless another has

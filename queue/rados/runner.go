@@ -238,8 +238,8 @@ func (q *Queue) gather(ctx context.Context, batch []*call, read bool) (*record, 
 				return nil, nil, facts{}, err
 			}
 			read = false
-			if _, more := q.known(batch, rec); len(more) > len(missing) {
-				continue
+			if _, more := q.known(batch, rec); !within(more, missing) {
+				continue // what was known of others is out of date
 			}
 		}
 		if !acks {
@@ -251,6 +251,11 @@ func (q *Queue) gather(ctx context.Context, batch []*call, read bool) (*record, 
 		}
 		q.view = nil
 	}
+}
+
+// within tells whether all ids are among those that were read.
+func within(ids, read []queue.ID) bool {
+	return !slices.ContainsFunc(ids, func(id queue.ID) bool { return !slices.Contains(read, id) })
 }
 
 // known returns what is known of the reservations that a batch names, and

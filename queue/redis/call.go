@@ -64,9 +64,16 @@ func (d *Driver) exec(ctx context.Context, n *node, calls ...*call) {
 	}
 }
 
+// pipeline sends calls in one go. Several are one transaction where they may
+// be: a server reads a pipeline by pieces of some ten KiB and flushes its file
+// after each, but a transaction as a whole.
 func (d *Driver) pipeline(ctx context.Context, n *node, eval bool, calls []*call) {
 	pipe := n.client.Pipeline()
 	cmds := make([]*goredis.Cmd, len(calls))
+	together := d.cluster == nil && len(calls) > 1
+	if together {
+		pipe.Do(ctx, "MULTI")
+	}
 	write := false
 	sent := d.opts.Now()
 	for i, c := range calls {
@@ -74,22 +81,44 @@ func (d *Driver) pipeline(ctx context.Context, n *node, eval bool, calls []*call
 		cmds[i] = pipe.Do(ctx, c.command(eval)...)
 		write = write || c.script != nil && c.script.write
 	}
-	var wait *goredis.Cmd
+	var exec, wait *goredis.Cmd
+	if together {
+		exec = pipe.Do(ctx, "EXEC")
+	}
 	if write && d.opts.WaitReplicas > 0 {
 		wait = pipe.Do(ctx, "WAIT", d.opts.WaitReplicas, d.opts.WaitTimeout.Milliseconds())
 	}
-	_, failed := pipe.Exec(ctx) // each command that was sent has its own error
+	_, _ = pipe.Exec(ctx) // each command has its error
 	answered := d.opts.Now()
 	for i, c := range calls {
 		c.answered = answered
 		c.reply, c.err = cmds[i].Result()
-		if c.reply == nil && c.err == nil {
-			c.err = failed // while connecting, such as a wrong password
+		if together {
+			c.reply, c.err = executed(exec, i, c.err)
 		}
 		if wait != nil && c.err == nil && c.script != nil && c.script.write {
 			c.err = d.replicated(wait)
 		}
 	}
+}
+
+// executed is what a transaction answers to one of its commands. err is why the
+// command was not queued.
+func executed(exec *goredis.Cmd, i int, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	list, err := exec.Slice()
+	switch {
+	case err != nil:
+		return nil, err
+	case i >= len(list):
+		return nil, errReply
+	}
+	if err, ok := list[i].(error); ok {
+		return nil, err
+	}
+	return list[i], nil
 }
 
 func (d *Driver) replicated(wait *goredis.Cmd) error {

@@ -302,3 +302,37 @@ func TestMemoryFull(t *testing.T) {
 		t.Errorf("Check = %v, %v", found, err)
 	}
 }
+
+// TestCommit_RepeatedLate repeats a commit after several restarts, with others
+// in between: it was done, and is not done again.
+func TestCommit_RepeatedLate(t *testing.T) {
+	s := redistest.Start(t)
+	h := newHarness(t, s.URL(), Options{})
+	q := mustCreate(t, h.d, "q").(*Queue)
+	id, err := q.Reserve(t.Context(), []byte("i"), 10, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit := func(token string) byte {
+		t.Helper()
+		code, _, err := q.change(t.Context(), commitOp, idString(id), 10, token, 1, []byte("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return code
+	}
+	for i := range 6 {
+		if got := commit("token"); got != '1' {
+			t.Errorf("after %d restarts the same commit is answered %c, want 1", i, got)
+		}
+		if got := commit("other"); got != '0' {
+			t.Errorf("after %d restarts another commit is answered %c, want 0", i, got)
+		}
+		s.KillNine()
+		s.Restart()
+		put(t, q, 1)
+	}
+	if st, err := q.Stats(t.Context()); err != nil || st.Entries != 7 {
+		t.Errorf("Stats() = %+v, %v, want 7 entries", st, err)
+	}
+}

@@ -8,9 +8,9 @@
 // what is there. Ids of reservations are chosen by this driver and calls that
 // end one carry a token, so that a call can be sent again when its answer was
 // lost: the server tells a repetition from a new call. Of ended reservations it
-// remembers the last 131,072 at least, or those of the last two minutes at
-// least where they are fewer; a repetition later than that finds no such
-// reservation, and changes nothing either.
+// remembers those of the last two minutes at least, or where they are more the
+// last 100,000 at least; a repetition later than that finds no such reservation,
+// and changes nothing either.
 //
 // Calls that run at the same time are sent together, by as few scripts as they
 // have queues, because the server flushes its file once for all that it finds

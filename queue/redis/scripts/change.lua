@@ -20,6 +20,10 @@ if m[1] ~= ARGV[1] then
 end
 local time = now()
 local term, number = follow(ARGV[2], m[8], tonumber(m[7]), time)
+if number > tonumber(m[7]) then -- skipped numbers are no writes to be forgotten for
+  m[11] = m[11] + number - m[7]
+  call('HSET', meta, 'endedNumber', m[11])
+end
 local entries, bytes, count, held = tonumber(m[3]), tonumber(m[4]), tonumber(m[5]), tonumber(m[6])
 local commits = tonumber(ARGV[4])
 local aborts = commits + ARGV[5]
@@ -132,7 +136,7 @@ if removed[1] then
   call('HDEL', reserved, unpack(removed))
   call('HDEL', intents, unpack(removed))
   call('ZREM', times, unpack(untimed))
-  local rotate = time - m[10] > 120000000 or number - m[11] > 262144
+  local rotate = time - m[10] > 120000000 or number - m[11] > 400000
   if rotate then
     call('UNLINK', before)
     if call('EXISTS', ended) == 1 then

@@ -177,11 +177,37 @@ func counts(name string) bool {
 	return true
 }
 
+// transaction is what one connection has between MULTI and EXEC.
+type transaction struct {
+	open    bool
+	matched bool
+}
+
+// matches tells whether a command counts. A transaction counts as one command,
+// its EXEC, if one of its commands would.
+func (p *CuttingProxy) matches(tx *transaction, name string, raw []byte) bool {
+	match := p.match != nil && p.match(name, raw) || p.match == nil && counts(name)
+	switch strings.ToUpper(name) {
+	case "MULTI":
+		*tx = transaction{open: true}
+		return false
+	case "EXEC":
+		match = tx.matched
+		*tx = transaction{}
+		return match
+	}
+	if !tx.open {
+		return match
+	}
+	tx.matched = tx.matched || match
+	return false
+}
+
 // cutNow counts a command and tells whether its reply is to be lost.
-func (p *CuttingProxy) cutNow(name string, raw []byte) bool {
+func (p *CuttingProxy) cutNow(tx *transaction, name string, raw []byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.match != nil && !p.match(name, raw) || p.match == nil && !counts(name) {
+	if !p.matches(tx, name, raw) {
 		return false
 	}
 	p.seen++
@@ -239,12 +265,13 @@ func (p *CuttingProxy) serve(client net.Conn) {
 		p.forget(server)
 	})
 	r := bufio.NewReaderSize(client, 64<<10)
+	var tx transaction
 	for {
 		name, raw, err := readCommand(r)
 		if err != nil {
 			return
 		}
-		lose <- p.cutNow(name, raw)
+		lose <- p.cutNow(&tx, name, raw)
 		if _, err := server.Write(raw); err != nil {
 			return
 		}

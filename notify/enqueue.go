@@ -190,9 +190,11 @@ func (s *Service) commitEntries(ctx context.Context, h *held, out *store.Outcome
 	if len(entries) == 0 {
 		return s.giveUp(ctx, h)
 	}
-	// Nobody else touches a reservation that was renewed a moment ago: if it
-	// is gone, its queue was deleted and made again.
-	mine := !h.tried && s.live.fresh(h, s.opt.StaleAge*2/3)
+	// Nobody else touches a reservation that was renewed a moment ago, or any
+	// of a store that is ours alone: if it is gone, its queue was deleted and
+	// made again, or its server lost it. It may as well be that an earlier
+	// try ended it, and only its answer was lost: better twice than never.
+	mine := s.alone || !h.tried && s.live.fresh(h, s.opt.StaleAge*2/3)
 	h.tried = true
 	err = h.queue.Commit(ctx, h.id, entries)
 	switch {

@@ -73,11 +73,12 @@ func (l *liveSet) due(age time.Duration) []*held {
 	return out
 }
 
-// fresh tells whether a reservation is surely still there.
+// fresh tells whether a reservation is surely still there: by the monotonic
+// clock and by the wall's, as the one does not count the sleep of a machine.
 func (l *liveSet) fresh(h *held, age time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !h.lost && time.Since(h.renewed) < age
+	return !h.lost && !passed(h.renewed.Add(age))
 }
 
 // renew renews one reservation. Errors: those of queue.Queue.Renew, after

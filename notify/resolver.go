@@ -403,6 +403,9 @@ func (s *Service) forgetIfLast(ctx context.Context, op *openOp) error {
 
 func (s *Service) hasReservation(ctx context.Context, name string, op store.OpID) (bool, error) {
 	list, err := s.reservations(ctx, name)
+	if len(list) == maxResolve {
+		return true, err // perhaps it is behind those
+	}
 	return slices.ContainsFunc(list, func(r queue.Reservation) bool {
 		in, err := decodeIntent(r.Intent)
 		return err == nil && in.op == op

@@ -29,7 +29,8 @@ const queueLocks = "queue/"
 // own, or on that of its queue. The OSD judges when it expires. A fence is an
 // attribute of the object, and grows in the operation that takes the lock. The
 // cookie of a lock has the fence, so that a lease and a later one of the same
-// owner are not the same holder.
+// owner are not the same holder. Its operations do not wait behind others for
+// the connection: a lease must not end because there is much to do.
 type locker struct {
 	d *Driver
 
@@ -131,7 +132,7 @@ func (l *locker) state(ctx context.Context, oid string) (s lockState, err error)
 	op := librados.NewRead()
 	op.AssertExists()
 	fence, info := op.GetXattr(xattrFence), op.Exec(classLock, methodLockInfo, lockCall{name: lockName}.encodeInfo())
-	if _, err := l.d.operate(ctx, oid, op, 0); errors.Is(err, syscall.ENOENT) {
+	if _, err := l.d.operate(ctx, oid, op, librados.Urgent); errors.Is(err, syscall.ENOENT) {
 		return s, nil
 	} else if err != nil {
 		return s, err
@@ -236,7 +237,7 @@ func (l *locker) lock(ctx context.Context, h *lease, s *lockState) error {
 	}
 	op.Exec(classLock, methodLock, h.call().encodeLock(h.ttl, 0))
 	op.SetXattr(xattrFence, binary.BigEndian.AppendUint64(nil, h.fence))
-	_, err := l.d.operate(ctx, h.oid, op, 0)
+	_, err := l.d.operate(ctx, h.oid, op, librados.Urgent)
 	return err
 }
 
@@ -245,7 +246,7 @@ func (l *locker) breakLock(ctx context.Context, oid string, h holder) error {
 	op := librados.NewWrite()
 	op.AssertExists()
 	op.Exec(classLock, methodBreakLock, lockCall{name: lockName}.encodeBreak(h))
-	if _, err := l.d.operate(ctx, oid, op, 0); err != nil && !errors.Is(err, syscall.ENOENT) {
+	if _, err := l.d.operate(ctx, oid, op, librados.Urgent); err != nil && !errors.Is(err, syscall.ENOENT) {
 		return err
 	}
 	return nil
@@ -272,7 +273,7 @@ func (h *lease) extend(ctx context.Context, ttl time.Duration) error {
 	op := librados.NewWrite()
 	op.AssertExists()
 	op.Exec(classLock, methodLock, h.call().encodeLock(ttl, lockMustRenew))
-	_, err := h.l.d.operate(ctx, h.oid, op, 0)
+	_, err := h.l.d.operate(ctx, h.oid, op, librados.Urgent)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -307,7 +308,7 @@ func (h *lease) unlock(ctx context.Context) error {
 	op := librados.NewWrite()
 	op.AssertExists()
 	op.Exec(classLock, methodUnlock, h.call().encodeUnlock())
-	if _, err := h.l.d.operate(ctx, h.oid, op, 0); err != nil && !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.EBUSY) {
+	if _, err := h.l.d.operate(ctx, h.oid, op, librados.Urgent); err != nil && !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.EBUSY) {
 		return fmt.Errorf("release lock %s: %w", h.name, err)
 	}
 	return nil
@@ -398,7 +399,7 @@ func (l *locker) Join(ctx context.Context, group, owner string, ttl time.Duratio
 	oid, call := prefixGroup+escape(group), lockCall{name: lockName, kind: lockShared, cookie: owner}
 	op := librados.NewWrite()
 	op.Exec(classLock, methodLock, call.encodeLock(ttl, lockMayRenew))
-	if _, err := l.d.operate(ctx, oid, op, 0); err != nil {
+	if _, err := l.d.operate(ctx, oid, op, librados.Urgent); err != nil {
 		return nil, fmt.Errorf("join group %s: %w", group, err)
 	}
 	holders, err := l.d.holders(ctx, oid, lockName)

@@ -489,3 +489,57 @@ func (l *load) end(t *testing.T) {
 	close(l.stop)
 	l.wg.Wait()
 }
+
+// TestPoolFull has the pool reach its quota: reservations are refused, and what
+// was reserved stays until there is room.
+func TestPoolFull(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes the monitor some seconds to notice that a pool is full")
+	}
+	c := cephtest.Start(t)
+	h := newHarness(t, Options{})
+	h.close(t, h.d)
+	h.opts.Pool = c.Pool(t)
+	h.opts.Logger = nil // errors are to be expected
+	h.d = h.open(t, h.opts)
+	q := create(t, h.d, "q", 10<<20)
+	mustPut(t, q, "before")
+	id, err := q.Reserve(t.Context(), []byte("intent"), 100_000, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Ceph(t, "osd", "pool", "set-quota", h.opts.Pool, "max_bytes", "1")
+	event := [][]byte{make([]byte, 1000)}
+	full := func(err error) bool { return err != nil }
+	eventually(t, func() bool { // the pool is full: even a small commit is refused
+		id, err := q.Reserve(t.Context(), []byte("intent"), 1000, 1)
+		if errors.Is(err, queue.ErrFull) {
+			return true
+		}
+		if err == nil {
+			err = q.Commit(t.Context(), id, event)
+		}
+		return full(err)
+	})
+	if err := q.Commit(t.Context(), id, event); !full(err) {
+		t.Errorf("Commit to the full pool = %v", err)
+	}
+	list := all(t, q)
+	mustAck(t, q, queue.Ack{UpTo: list[0].Marker}) // makes room
+	if err := q.Abort(t.Context(), 1); err != nil {
+		t.Errorf("Abort in the full pool = %v", err)
+	}
+	c.Ceph(t, "osd", "pool", "set-quota", h.opts.Pool, "max_bytes", "0")
+	eventually(t, func() bool { return q.Commit(t.Context(), id, event) == nil })
+	wantClean(t, h.d, "q")
+}
+
+// eventually waits for something.
+func eventually(t *testing.T, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); !f(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not come about in two minutes")
+		}
+	}
+}

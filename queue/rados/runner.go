@@ -358,6 +358,9 @@ func (q *Queue) execute(ctx context.Context, t *txn, raw []byte, guards []guard)
 			q.keep(tk)
 			return false, q.lapse(ctx, guards)
 		}
+		if !errors.Is(err, ErrClosed) {
+			q.keep(tk)
+		}
 		q.distrust()
 		return false, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,13 +66,13 @@ func (o *oldRecords) Delete(ctx context.Context, name string, version uint64) er
 // stubborn are queues that cannot always be deleted.
 type stubborn struct {
 	*link
-	refuse bool
+	refuse atomic.Bool
 }
 
 var errStubborn = errors.New("not now")
 
 func (s *stubborn) Delete(ctx context.Context, name string) error {
-	if s.refuse && rand.N(3) == 0 {
+	if s.refuse.Load() && rand.N(3) == 0 {
 		return errStubborn
 	}
 	return s.link.Delete(ctx, name)
@@ -123,7 +124,7 @@ func oldRecordsRun(t *testing.T) {
 	for range 60 {
 		i := rand.N(2)
 		topics := services[i].Topics()
-		drivers[i].refuse = rand.N(3) == 0
+		drivers[i].refuse.Store(rand.N(3) == 0)
 		_, _, gone := objects.Get(ctx, topicRecord("", "t"))
 		if rand.N(2) == 0 {
 			if gone != nil {

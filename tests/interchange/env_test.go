@@ -10,7 +10,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -235,11 +237,37 @@ func (p *pair) eventually(what string, patience time.Duration, ok func() bool) {
 	start := time.Now()
 	for !ok() {
 		if time.Since(start) > patience {
+			p.tell()
 			p.t.Fatalf("not within %s: %s", patience, what)
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
 	p.t.Logf("%s: after %s", what, time.Since(start).Round(100*time.Millisecond))
+}
+
+// tell logs how things stand.
+func (p *pair) tell() {
+	p.t.Helper()
+	came := make(map[string]int)
+	for _, r := range p.receiver.all() {
+		came[fmt.Sprintf("%s, by Herald %v", r.path, r.byHerald)]++
+	}
+	p.t.Logf("came: %v", came)
+	objects, err := p.rados("listomapkeys", "queues_list_object")
+	p.t.Logf("queues: %q, %v", objects, err)
+	for _, object := range strings.Fields(objects) {
+		p.t.Logf("%s: lock %+v, %d reservations", object, p.lockHolder(object), p.reservations(object))
+	}
+	logs, _ := filepath.Glob(filepath.Join(p.cluster.Dir, "client.*.log"))
+	for _, name := range logs {
+		if data, err := os.ReadFile(name); err == nil && bytes.Contains(data, []byte("Caught signal")) {
+			p.t.Logf("radosgw has crashed: %s", data[bytes.Index(data, []byte("Caught signal")):][:2000])
+		}
+	}
+	if p.gateway != nil {
+		stats, _ := p.gateway.Admin("topic", "stats", "--topic", "shared")
+		p.t.Logf("topic stats: %s", stats)
+	}
 }
 
 // record is an event record as it arrives.

@@ -137,38 +137,3 @@ func (q *Queue) listParked(ctx context.Context, l *listing, after uint64) (uint6
 		}
 	}
 }
-
-// loadParked reads what the parked entries take of the capacity. It answers
-// false when the queue changed meanwhile.
-func (q *Queue) loadParked(ctx context.Context, v *view) (bool, error) {
-	if rec, _ := q.current(); rec.parked == 0 && rec.acks == v.acks {
-		return true, nil
-	}
-	for after := ""; ; {
-		op := librados.NewRead()
-		op.AssertExists()
-		record, page := op.GetXattr(xattrRecord), op.OmapGetVals(after, keyParked, 1000)
-		if _, err := q.d.operate(ctx, q.oid, op, 0); err != nil {
-			return false, err
-		}
-		rec, err := q.learn(record.Data)
-		if err != nil || rec.acks != v.acks {
-			return false, err
-		}
-		for _, p := range page.Pairs {
-			seq, err := parseKey(keyParked, p.Key)
-			if err != nil {
-				return false, err
-			}
-			e, err := decodeParked(p.Value)
-			if err != nil {
-				return false, fmt.Errorf("entry %d: %w", seq, err)
-			}
-			v.parked[seq] = cost(int64(len(e.data)), 1)
-			after = p.Key
-		}
-		if !page.More || len(page.Pairs) == 0 {
-			return true, nil
-		}
-	}
-}

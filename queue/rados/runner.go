@@ -443,78 +443,10 @@ func (q *Queue) done(t *txn, raw []byte) {
 	q.noteView(t)
 }
 
-// noteView brings the view up to date after a change.
-func (q *Queue) noteView(t *txn) {
-	if q.view == nil || t.view.marks == nil {
-		return
-	}
-	for seq, m := range t.marks {
-		if m == nil {
-			delete(q.view.marks, seq)
-		} else {
-			q.view.marks[seq] = *m
-		}
-	}
-	for seq := range t.unpark {
-		delete(q.view.parked, seq)
-	}
-	maps.Copy(q.view.parked, t.park)
-	q.view.acks = t.rec.acks
-}
-
 // distrust forgets what an operation of unknown outcome may have changed.
 func (q *Queue) distrust() {
 	q.view = nil
 	for id, o := range q.own {
 		q.own[id] = ownReservation{o.reservation, ^uint64(0)}
-	}
-}
-
-// loadView reads what is noted of single entries.
-func (q *Queue) loadView(ctx context.Context) error {
-	for {
-		v := &view{marks: map[uint64]mark{}, parked: map[uint64]uint64{}}
-		same, err := q.loadPages(ctx, v)
-		if err != nil {
-			return err
-		}
-		if same {
-			q.view = v
-			return nil
-		}
-	}
-}
-
-// loadPages answers false when the queue changed meanwhile.
-func (q *Queue) loadPages(ctx context.Context, v *view) (bool, error) {
-	first := true
-	for after := ""; ; {
-		op := librados.NewRead()
-		op.AssertExists()
-		record, page := op.GetXattr(xattrRecord), op.OmapGetVals(after, keyMark, 1024)
-		if _, err := q.d.operate(ctx, q.oid, op, 0); err != nil {
-			return false, err
-		}
-		rec, err := q.learn(record.Data)
-		if err != nil {
-			return false, err
-		}
-		if !first && rec.acks != v.acks {
-			return false, nil
-		}
-		first, v.acks = false, rec.acks
-		for _, p := range page.Pairs {
-			seq, err := parseKey(keyMark, p.Key)
-			if err != nil {
-				return false, err
-			}
-			if v.marks[seq], err = decodeMark(p.Value); err != nil {
-				return false, fmt.Errorf("entry %d: %w", seq, err)
-			}
-			after = p.Key
-		}
-		if !page.More || len(page.Pairs) == 0 {
-			return q.loadParked(ctx, v)
-		}
 	}
 }

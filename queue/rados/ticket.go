@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"herald/queue"
 	librados "herald/rados"
 )
 
@@ -210,7 +209,3 @@ func (q *Queue) sweep(ctx context.Context, age time.Duration) error {
 	}
 	return nil
 }
-
-// errNoRoom is what a queue answers that has promised more than its ring has.
-// It is never seen but for a defect.
-var errNoRoom = fmt.Errorf("no room in the ring: %w", queue.ErrFull)

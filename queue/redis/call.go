@@ -88,11 +88,14 @@ func (d *Driver) pipeline(ctx context.Context, n *node, eval bool, calls []*call
 	if write && d.opts.WaitReplicas > 0 {
 		wait = pipe.Do(ctx, "WAIT", d.opts.WaitReplicas, d.opts.WaitTimeout.Milliseconds())
 	}
-	_, _ = pipe.Exec(ctx) // each command has its error
+	_, failed := pipe.Exec(ctx) // each command that was sent has its own error
 	answered := d.opts.Now()
 	for i, c := range calls {
 		c.answered = answered
 		c.reply, c.err = cmds[i].Result()
+		if c.reply == nil && c.err == nil {
+			c.err = failed // while connecting, such as a wrong password
+		}
 		if together {
 			c.reply, c.err = executed(exec, i, c.err)
 		}

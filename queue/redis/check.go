@@ -37,7 +37,7 @@ var checkSteps = []struct {
 var errCheckBusy = errors.New("the queue has too many reservations in too much motion to be checked, or another check runs")
 
 // Check compares what is kept of a queue, piece by piece while it is in use.
-// Of a queue with more than 2,000 open reservations those are summed only when
+// Of a queue with more than 1,000 open reservations those are summed only when
 // no write comes between.
 func (d *Driver) Check(ctx context.Context, name string, repair bool) ([]queue.Finding, error) {
 	id, err := d.id(ctx, name)

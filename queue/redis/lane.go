@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // Kinds of changes, in the order in which the script makes them.
@@ -47,11 +48,14 @@ type lane struct {
 	mu      sync.Mutex // guards what follows
 	waiting []*op
 	workers int
+	began   time.Time // the newest of what is under way
 }
 
 // Bounds of what goes together.
 const (
-	laneWorkers  = 2       // connections that are used at once
+	maxWorkers   = 4  // connections that are used at once
+	enoughOps    = 64 // for a connection
+	stuckAfter   = 20 * time.Millisecond
 	scriptOps    = 64      // ops in a script call
 	scriptBytes  = 256_000 // in a script call, but for a larger op alone
 	pipelineOps  = 512
@@ -62,7 +66,7 @@ const (
 func (l *lane) submit(o *op) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.workers < laneWorkers {
+	if l.workers == 0 || l.workers < maxWorkers && l.behind() {
 		if err := l.d.spawn(l.work); err != nil {
 			return err
 		}
@@ -70,6 +74,13 @@ func (l *lane) submit(o *op) error {
 	}
 	l.waiting = append(l.waiting, o)
 	return nil
+}
+
+// behind is whether one more connection helps: there is enough for it to do, or
+// those that are used are stuck. One that sends much at once costs server and
+// gateway less than two that send half of it each.
+func (l *lane) behind() bool {
+	return len(l.waiting) >= enoughOps || time.Since(l.began) > stuckAfter
 }
 
 // work sends what waits until nothing does.
@@ -113,6 +124,7 @@ func (l *lane) take() []*op {
 		size += l.waiting[n].size
 		n++
 	}
+	l.began = time.Now()
 	ops := l.waiting[:n:n]
 	if l.waiting = l.waiting[n:]; len(l.waiting) == 0 {
 		l.waiting = nil // not to keep what was sent

@@ -70,7 +70,7 @@ func tryAll(t *testing.T, d *Driver, name string) {
 
 // commands are what an ACL must allow; docs/queues.md has the same line.
 const commands = "+evalsha +eval +time +multi +exec +info +config|get +wait +subscribe +unsubscribe +ping +publish " +
-	"+hget +hmget +hset +hdel +hincrby +hexists +hlen +hscan +zadd +zrem +zrange +zrangebyscore +zrangebylex +zremrangebyscore " +
+	"+hget +hmget +hset +hdel +hincrby +hexists +hlen +hscan +hvals +zadd +zrem +zrange +zrangebyscore +zrangebylex +zremrangebyscore " +
 	"+zscore +zcard +zscan +exists +unlink +del +rename +expire +pexpire +get +set"
 
 func TestOpen_ACL(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -65,11 +66,12 @@ func (q *Queue) Reserve(ctx context.Context, intent []byte, size int64, entries 
 	if size < 1 || entries < 1 {
 		return 0, q.wrap("reserve in", queue.ErrInvalid)
 	}
-	if reserveBytes(size, entries) >= maxNumber || len(intent) > maxValue {
+	if reserveBytes(size, entries) >= maxNumber || len(intent) > maxValue || entries > math.MaxInt32 {
 		size, entries, intent = maxNumber, 1, nil // full, or no such queue
 	}
 	id := newID()
-	code, sent, err := q.change(ctx, reserveOp, idString(id), len(intent), size, entries, intent)
+	value := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, uint64(size)), uint32(entries))
+	code, sent, err := q.change(ctx, reserveOp, idString(id), len(intent), value, reserveBytes(size, entries), intent)
 	switch {
 	case err != nil && sent > 0 && !errors.Is(err, queue.ErrNoSuchQueue):
 		q.abandon(idString(id)) // its outcome is not known
@@ -287,7 +289,7 @@ func (q *Queue) Reservations(ctx context.Context, before time.Time, most int) ([
 
 // reservation reads one of a page. One that is only in the index has size 0.
 func reservation(c *clock, page *reader) (r queue.Reservation, at int64, err error) {
-	id, _, _ := strings.Cut(page.nextText(), ":")
+	id := page.nextText()
 	at = page.nextNumber()
 	value, _ := page.next().(string)
 	intent, _ := page.next().(string)

@@ -37,18 +37,20 @@ type harness struct {
 	crash  func() // what else ends in a crash
 	d      *Driver
 	drifts []func(q *Queue) (kind string)
+	scale  int // divides the suite's counts; HERALD_LONG=1 has them whole
 }
 
 var (
 	_ queuetest.Sharer  = (*harness)(nil)
 	_ queuetest.Drifter = (*harness)(nil)
+	_ queuetest.Scaler  = (*harness)(nil)
 )
 
 var namespaces atomic.Int32 // numbers those of tests
 
 func newHarness(t testing.TB, url string, opts Options) *harness {
 	opts.Namespace = fmt.Sprintf("test{%d}:", namespaces.Add(1))
-	h := &harness{url: url, direct: url, opts: opts}
+	h := &harness{url: url, direct: url, opts: opts, scale: 20}
 	h.open(t)
 	t.Cleanup(func() { h.close(t) })
 	h.drifts = []func(q *Queue) string{
@@ -93,6 +95,8 @@ func (h *harness) Crash(t *testing.T) bool {
 	h.open(t)
 	return true
 }
+
+func (h *harness) Scale() int { return h.scale }
 
 func (h *harness) Settle(*testing.T)       {}
 func (h *harness) Advance(d time.Duration) { time.Sleep(d) }
@@ -179,7 +183,7 @@ func newLossy(t testing.TB, s *redistest.Server, p *redistest.CuttingProxy, opts
 		return false
 	})
 	h := newHarness(t, "redis://"+p.Addr, opts)
-	h.direct = s.URL()
+	h.direct, h.scale = s.URL(), 5
 	h.crash = func() { s.KillNine(); s.Restart(); load() }
 	return lossy{h, p}
 }

@@ -4,7 +4,7 @@
 --   numbers of commits, aborts, renewals and reservations; the id of each
 --   reservation, in that order; then
 --   for each commit       token of the call, number of entries, their data
---   for each reservation  size, entries, intent
+--   for each reservation  its value in reserved, bytes with overhead, intent
 -- Reply: status, number, term, time, and a character for each:
 --   commit       1 done, now or by the same call before; 0 no such
 --                reservation; 2 larger than reserved
@@ -34,7 +34,8 @@ local known = call('HMGET', reserved, unpack(ARGV, 8, 7 + last))
 local over, before_over -- which reservations have ended, and by which call
 
 local results, at, again = {}, 8 + last, false
-local now_ended, removed, untimed, remember = {}, {}, {}, {}
+local now_ended, removed, remember = {}, {}, {}
+local stamped = string.format('%.0f', time)
 local put, index, suffix = {}, {}, nil
 local made, intended, stamp = {}, {}, {}
 for i = 1, last do
@@ -57,13 +58,14 @@ for i = 1, last do
       else
         now_ended[id] = token
         number = number + 1
-        suffix = suffix or '-' .. (term == '' and '0000' or string.sub(term, 1, 4)) .. '-' .. string.format('%016.0f', time) .. '-'
+        suffix = suffix or '-' .. (term == '' and '0000' or string.sub(term, 1, 4)) .. '-' .. stamped .. '-'
         for k = at, at + n - 1 do
           number = number + 1
-          local marker = number .. suffix .. #ARGV[k]
+          local score = number .. ''
+          local marker = score .. suffix .. #ARGV[k]
           local p = #put
           put[p + 1], put[p + 2] = marker, ARGV[k]
-          index[p + 1], index[p + 2] = number, marker
+          index[p + 1], index[p + 2] = score, marker
         end
         entries, bytes = entries + n, bytes + sum + 10 * n
       end
@@ -84,24 +86,23 @@ for i = 1, last do
   elseif i <= renewals then
     if size then
       local p = #stamp
-      stamp[p + 1], stamp[p + 2] = time, id .. ':' .. total
+      stamp[p + 1], stamp[p + 2] = stamped, id
       number = number + 1
     else
       result = '0'
     end
   else
-    size, most = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-    total = size + 10 * most
+    total = tonumber(ARGV[at + 1])
     if value then
       again = true
     elseif total > m[2] - bytes - held then
       result = '0'
     else
       local p = #made
-      made[p + 1], made[p + 2] = id, struct.pack('>I8I4', size, most)
+      made[p + 1], made[p + 2] = id, ARGV[at]
       intended[p + 1], intended[p + 2] = id, ARGV[at + 2]
       p = #stamp
-      stamp[p + 1], stamp[p + 2] = time, id .. ':' .. total
+      stamp[p + 1], stamp[p + 2] = stamped, id
       count, held, number = count + 1, held + total, number + 1
     end
     at = at + 3
@@ -109,7 +110,7 @@ for i = 1, last do
   local token = now_ended[id]
   if total and token and i <= aborts and result == '1' then
     local p = #removed
-    removed[p + 1], untimed[p + 1] = id, id .. ':' .. total
+    removed[p + 1] = id
     remember[2 * p + 1], remember[2 * p + 2] = id, token
     count, held = count - 1, held - total
   end
@@ -135,7 +136,7 @@ end
 if removed[1] then
   call('HDEL', reserved, unpack(removed))
   call('HDEL', intents, unpack(removed))
-  call('ZREM', times, unpack(untimed))
+  call('ZREM', times, unpack(removed))
   local rotate = time - m[10] > 120000000 or number - m[11] > 400000
   if rotate then
     call('UNLINK', before)

@@ -18,7 +18,7 @@
 -- Reply: status, or 2 when another check or a write has come between; number, term, time; cursor
 --   of the next call, '0' when that was the last; then kind and number of what
 --   was found, in one flat array. Step held has the sum of its page before that.
--- O(log n) for each of at most 250 that are looked at; held: 2,000.
+-- O(log n) for each of at most 250 that are looked at; held: 1,000.
 -- size is that of an entry with its overhead.
 local function size(marker)
   return string.sub(marker, 37) + 10
@@ -61,11 +61,6 @@ local function scan(key, f)
   return n
 end
 
-local function total(value)
-  local s, n = struct.unpack('>I8I4', value)
-  return s + 10 * n
-end
-
 local steps = {}
 
 function steps.order()
@@ -106,13 +101,12 @@ function steps.attempts()
 end
 
 function steps.reserved()
-  add('index', scan(reserved, function(id, value)
-    local member = id .. ':' .. total(value)
-    if call('ZSCORE', times, member) then
+  add('index', scan(reserved, function(id)
+    if call('ZSCORE', times, id) then
       return false
     end
     if repair then
-      call('ZADD', times, now(), member)
+      call('ZADD', times, now(), id)
     end
     return true
   end))
@@ -123,8 +117,7 @@ function steps.times()
   following = r[1]
   local stray = 0
   for i = 1, #r[2], 2 do
-    local value = call('HGET', reserved, string.sub(r[2][i], 1, 16))
-    if not value or string.sub(r[2][i], 18) ~= tostring(total(value)) then
+    if call('HEXISTS', reserved, r[2][i]) == 0 then
       stray = stray + 1
       if repair then
         call('ZREM', times, r[2][i])
@@ -173,28 +166,31 @@ function steps.entries()
 end
 
 function steps.held()
-  local whole = call('ZCARD', times) <= 2000
-  local members
+  local whole = call('HLEN', reserved) <= 1000
+  local values
   if whole then
-    members = call('ZRANGE', times, 0, -1)
+    values = call('HVALS', reserved)
   else
-    members = call('ZRANGE', times, cursor, cursor + 999)
-    if #members == 1000 then
-      following = string.format('%d', cursor + 1000)
+    local ids = call('ZRANGE', times, cursor, cursor + 499)
+    values = #ids > 0 and call('HMGET', reserved, unpack(ids)) or {}
+    if #ids == 500 then
+      following = string.format('%d', cursor + 500)
     end
   end
-  sum[1] = #members
-  for _, member in ipairs(members) do
-    sum[2] = sum[2] + tonumber(string.sub(member, 18))
+  for i = 1, #values do
+    if values[i] then
+      local s, n = struct.unpack('>I8I4', values[i])
+      sum[1], sum[2] = sum[1] + 1, sum[2] + s + 10 * n
+    end
   end
   if not whole then
     return 1
   end
   sum[1] = -1
-  add('reservations', m[6] - #members)
+  add('reservations', m[6] - #values)
   add('reserved', m[7] - sum[2])
   if repair and #found > 0 then
-    call('HSET', meta, 'reservations', #members, 'reserved', sum[2])
+    call('HSET', meta, 'reservations', #values, 'reserved', sum[2])
   end
   return 1
 end

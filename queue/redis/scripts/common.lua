@@ -4,7 +4,7 @@
 --   meta      HASH  id, capacity, what is counted, number, term, history, fence, wait, ended, check
 --   reserved  HASH  reservation id -> size (8 bytes) and entries (4 bytes), big endian
 --   intents   HASH  reservation id -> the intent
---   times     ZSET  reservation id:bytes with overhead -> when made or last renewed
+--   times     ZSET  reservation id -> when made or last renewed
 --   data      HASH  marker -> the entry's data
 --   order     ZSET  marker -> the entry's number
 --   attempts  HASH  marker -> failed attempts and time of the latest; only entries that failed

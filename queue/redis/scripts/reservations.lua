@@ -2,7 +2,7 @@
 --
 -- ARGV: id; time stamps from; and before; how many to leave out; how many at
 --   most
--- Reply: status, number, term, time; then id:bytes, time stamp, value and intent
+-- Reply: status, number, term, time; then id, time stamp, value and intent
 --   of each, in one flat array.
 -- O(log n) and what is left out and returned.
 local m = call('HMGET', meta, 'id', 'number', 'term')
@@ -12,7 +12,7 @@ end
 local found = call('ZRANGEBYSCORE', times, ARGV[2], '(' .. ARGV[3], 'WITHSCORES', 'LIMIT', ARGV[4], ARGV[5])
 local ids, list = {}, {}
 for i = 1, #found, 2 do
-  ids[#ids + 1] = string.sub(found[i], 1, 16)
+  ids[#ids + 1] = found[i]
 end
 if #ids > 0 then
   local values, wills = call('HMGET', reserved, unpack(ids)), call('HMGET', intents, unpack(ids))

@@ -73,6 +73,9 @@ const commands = "+evalsha +eval +time +multi +exec +info +config|get +wait +sub
 	"+hget +hmget +hset +hdel +hincrby +hexists +hlen +hscan +hvals +zadd +zrem +zrange +zrangebyscore +zrangebylex +zremrangebyscore " +
 	"+zscore +zcard +zscan +exists +unlink +del +rename +expire +pexpire +get +set"
 
+// clusterCommands are what it must allow besides in a Cluster.
+const clusterCommands = "+cluster|slots"
+
 func TestOpen_ACL(t *testing.T) {
 	s := redistest.Start(t)
 	set := func(user, rules string) {
@@ -112,6 +115,25 @@ func TestOpen_ACL(t *testing.T) {
 	_, err = Open(t.Context(), "redis://herald:wrong@"+s.Addr, Options{})
 	if err == nil || strings.Contains(err.Error(), "wrong@") {
 		t.Errorf("Open with a wrong password = %v", err)
+	}
+}
+
+func TestOpen_ACLCluster(t *testing.T) {
+	c := redistest.StartCluster(t, 3, 0)
+	args := []any{"ACL", "SETUSER", "herald", "on", ">p", "~ns:*", "&ns:*", "-@all"}
+	for _, r := range strings.Fields(commands + " " + clusterCommands) {
+		args = append(args, r)
+	}
+	for _, n := range c.Nodes {
+		n.Do(args...)
+	}
+	d, err := Open(t.Context(), strings.Replace(c.URL(), "://", "://herald:p@", 1)+"?namespace=ns", Options{RequireAOF: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	for i := range 10 {
+		tryAll(t, d, fmt.Sprint("q", i))
 	}
 }
 

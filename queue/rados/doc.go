@@ -1,5 +1,5 @@
 // Package rados implements queues and locks in a Ceph cluster, over Ceph's own
-// object classes 2pc_queue and lock, for any number of gateways. It needs
+// object classes 2pc_queue and lock, for any number of gateways. It needs the
 // build tag rados; without it there is nothing here.
 //
 // # A queue is an object

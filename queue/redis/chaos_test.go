@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -334,5 +335,38 @@ func TestCommit_RepeatedLate(t *testing.T) {
 	}
 	if st, err := q.Stats(t.Context()); err != nil || st.Entries != 7 {
 		t.Errorf("Stats() = %+v, %v, want 7 entries", st, err)
+	}
+}
+
+// TestReserve_Abandoned has a server that hangs, and callers who do not wait:
+// the room that it gives them when it goes on is given back.
+func TestReserve_Abandoned(t *testing.T) {
+	s := redistest.Start(t)
+	h := newHarness(t, s.URL(), Options{})
+	q := mustCreate(t, h.d, "q")
+	put(t, q, 1)
+	s.Pause()
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if id, err := q.Reserve(ctx, []byte("i"), 10, 1); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Reserve = %d, %v, want that the time is over", id, err)
+			}
+		})
+	}
+	wg.Wait()
+	s.Resume()
+	id, err := q.Reserve(t.Context(), []byte("i"), 10, 1) // comes behind those that were sent
+	if err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, "the room is given back", func() bool {
+		st, err := q.Stats(t.Context())
+		return err == nil && st.Reservations == 1
+	})
+	if err := q.Commit(t.Context(), id, [][]byte{[]byte("x")}); err != nil {
+		t.Errorf("Commit = %v", err)
 	}
 }

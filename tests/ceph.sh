@@ -226,7 +226,7 @@ radosgw_up() { # radosgw_up NAME PORT OPTIONS...
 		spawn "$name" radosgw -f -n "$name" --log-file "$dir/$name.log" --rgw-data "$dir" \
 			--rgw-frontends "beast endpoint=127.0.0.1:$port" --rgw-rados-pool-pg-num-min 8 "$@"
 		await 60 "$name" answers "$port" && return 0
-		kill_daemon "$name"
+		end KILL "$name"
 	done
 	return 1
 }

@@ -134,7 +134,7 @@ func (c *rgwCheck) isStale(p *rgwPage, at uint64) bool {
 }
 
 func (c *rgwCheck) intents(ctx context.Context) error {
-	err := c.q.eachIntent(ctx, func(queue.ID, *reservation) {})
+	err := c.q.eachIntent(ctx, func(queue.ID, rgwHeld) {})
 	if errors.Is(err, errReservation) {
 		c.report("reserved", false, "%v", err)
 		return nil

@@ -72,12 +72,21 @@ func (r *RGW) readClass(ctx context.Context, object string) (*rgwClass, error) {
 		return nil, err
 	}
 	c := &rgwClass{head: head, raw: step.Data[:headPrefix+head.encoded], sum: 1}
+	counted := true
 	for _, res := range reservations {
-		// The number of entries is not known before release 19; radosgw
-		// reserves for one. Too small a sum lets the ring refuse a commit.
 		c.sum += res.size + uint64(max(res.entries, 1))*queue.EntryOverhead
+		counted = counted && res.entries > 0
 	}
-	return c, nil
+	if counted {
+		return c, nil
+	}
+	// Before release 19 the class does not say for how many entries. Radosgw
+	// reserves for one. Ours may end meanwhile: too large a sum does no harm,
+	// but too small a one lets commits of several entries overrun the ring.
+	err = r.eachIntent(ctx, object, func(_ queue.ID, res rgwHeld) {
+		c.sum += uint64(res.entries-1) * queue.EntryOverhead
+	})
+	return c, err
 }
 
 // setReserved writes the class's sum of reservations, unless it has changed.

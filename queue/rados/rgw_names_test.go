@@ -131,9 +131,15 @@ func TestRGWID(t *testing.T) {
 func FuzzRGWState(f *testing.F) {
 	f.Add(anRGWEntry(3, time.Unix(1, 2), time.Unix(3, 4)))
 	f.Add(rgwID{incarnation{1}, true}.encode())
+	f.Add((&rgwHeld{reservation: reservation{time: 1, size: 2, entries: 3, intent: []byte("i")}, class: 4, taken: 5}).encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		rgwEntryTime(b)
 		_, _ = parseFence(b)
+		if h, err := decodeRGWHeld(b); err == nil {
+			if again, err := decodeRGWHeld(h.encode()); err != nil || again.class != h.class || !bytes.Equal(again.intent, h.intent) {
+				t.Errorf("round trip of %x: %v", b, err)
+			}
+		}
 		if id, err := decodeRGWID(b); err == nil && !bytes.Equal(id.encode(), b) {
 			t.Errorf("round trip of %x", b)
 		}

@@ -26,21 +26,12 @@ type rgwQueue struct {
 	name, object string
 	id           rgwID
 
-	mu    sync.Mutex // guards what follows
-	held  map[queue.ID]*rgwHeld
+	mu    sync.Mutex           // guards what follows
+	held  map[queue.ID]rgwHeld // made by this driver, and open as far as it knows
 	ring  ring
 	tail  uint64 // the newest that is known; it only grows
 	index rgwIndex
 	wake  chan struct{} // closed at the next commit of this driver
-}
-
-// rgwHeld is an open reservation, as it is stored.
-type rgwHeld struct {
-	reservation
-	raw     []byte
-	inClass bool      // class is its id there, if it has not ended
-	class   uint32    //
-	made    time.Time // in the class
 }
 
 // rgwRefresh is the age at which Renew takes room in the class anew.
@@ -52,7 +43,7 @@ var (
 )
 
 func newRGWQueue(r *RGW, name, object string, id rgwID) *rgwQueue {
-	return &rgwQueue{r: r, name: name, object: object, id: id, held: make(map[queue.ID]*rgwHeld), wake: make(chan struct{})}
+	return &rgwQueue{r: r, name: name, object: object, id: id, held: make(map[queue.ID]rgwHeld), wake: make(chan struct{})}
 }
 
 // guard lets an operation fail when the queue is another one, or gone.
@@ -100,7 +91,8 @@ func isFull(err error) bool {
 func intentKey(id queue.ID) string { return key(keyRGWReservation, uint64(id)) }
 
 // Reserve holds room. Its linearization point is the operation that reserves
-// in the class and sets the intent.
+// in the class and sets the intent. Under which id the class knows it, is noted
+// afterwards; an intent without that makes Commit reserve again.
 func (q *rgwQueue) Reserve(ctx context.Context, intent []byte, size int64, entries int) (queue.ID, error) {
 	switch {
 	case size < 1 || entries < 1:
@@ -113,65 +105,97 @@ func (q *rgwQueue) Reserve(ctx context.Context, intent []byte, size int64, entri
 	}
 	defer q.r.own.leave()
 	id := queue.ID(max(randomID(), 1))
-	res := reservation{time: q.r.own.stamp(), size: size, entries: entries, intent: slices.Clone(intent)}
-	h := &rgwHeld{reservation: res, raw: res.encode()}
+	h := rgwHeld{reservation: reservation{time: q.r.own.stamp(), size: size, entries: entries, intent: slices.Clone(intent)}}
 	op := q.write()
 	op.OmapCmp(intentKey(id), librados.Equal, nil)
-	op.OmapSet(librados.Pair{Key: intentKey(id), Value: h.raw})
-	if err := q.take(ctx, op, h, size, entries); err != nil {
+	op.OmapSet(librados.Pair{Key: intentKey(id), Value: h.encode()})
+	lost, err := q.take(ctx, op, &h, size, entries)
+	if lost && errors.Is(err, librados.ErrMismatch) { // it was done, and the answer was lost
+		q.hold(id, h)
+		return id, nil
+	}
+	if err == nil {
+		q.r.own.opts.fault("rgw.reserved")
+		op := q.write()
+		op.OmapSet(librados.Pair{Key: intentKey(id), Value: h.encode()})
+		_, err = q.operate(ctx, op, 0)
+	}
+	if err != nil {
 		return 0, fmt.Errorf("reserve in %s: %w", q.name, err)
 	}
-	q.mu.Lock()
-	q.held[id] = h
-	q.mu.Unlock()
+	q.hold(id, h)
 	return id, nil
 }
 
-// take adds a reservation in the class to an operation and does it. Errors:
+// take adds a reservation in the class to an operation, and does it. Errors:
 // ErrFull.
-func (q *rgwQueue) take(ctx context.Context, op *librados.WriteOp, h *rgwHeld, size int64, entries int) error {
+func (q *rgwQueue) take(ctx context.Context, op *librados.WriteOp, h *rgwHeld, size int64, entries int) (lost bool, err error) {
 	step := op.ExecOut(classQueue, methodReserve, encodeReserve(uint64(size), uint32(entries)))
-	made := time.Now()
 	for repaired := false; ; repaired = true {
-		lost, err := q.operate(ctx, op, librados.ReturnVec)
-		switch {
-		case err == nil:
-		case lost && errors.Is(err, librados.ErrMismatch): // it was done, but we do not know as what
-			return nil
-		case !isFull(err):
-			return err
-		case repaired:
-			return queue.ErrFull
-		default:
-			ok, err := q.r.repair(ctx, q.object, true)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				return queue.ErrFull
-			}
-			continue
+		taken := q.r.own.stamp()
+		again, err := q.operate(ctx, op, librados.ReturnVec)
+		lost = lost || again
+		if err == nil {
+			h.taken = taken
+			h.class, err = decodeReserve(step.Data)
 		}
-		class, err := decodeReserve(step.Data)
+		if !isFull(err) {
+			return lost, err
+		}
+		if repaired {
+			return lost, queue.ErrFull
+		}
+		ok, err := q.r.repair(ctx, q.object, true)
 		if err != nil {
-			return err
+			return lost, err
 		}
-		q.mu.Lock()
-		h.inClass, h.class, h.made = true, class, made
-		q.mu.Unlock()
-		return nil
+		if !ok {
+			return lost, queue.ErrFull
+		}
 	}
+}
+
+// takeAgain reserves in the class anew, and notes it. ErrMismatch when the
+// reservation has changed.
+func (q *rgwQueue) takeAgain(ctx context.Context, id queue.ID, old rgwHeld) (rgwHeld, error) {
+	h := old
+	if _, err := q.take(ctx, q.write(), &h, h.size, h.entries); err != nil {
+		return old, err
+	}
+	op := q.write()
+	op.OmapCmp(intentKey(id), librados.Equal, old.encode())
+	op.OmapSet(librados.Pair{Key: intentKey(id), Value: h.encode()})
+	if old.taken != 0 {
+		op.Exec(classQueue, methodAbort, encodeAbort(old.class))
+	}
+	if _, err := q.operate(ctx, op, 0); err != nil {
+		return old, err
+	}
+	q.hold(id, h)
+	return h, nil
+}
+
+func (q *rgwQueue) hold(id queue.ID, h rgwHeld) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.held[id] = h
+}
+
+// release forgets a reservation that has ended.
+func (q *rgwQueue) release(id queue.ID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.held, id)
 }
 
 // find returns an open reservation. Errors: ErrNoSuchReservation.
 func (q *rgwQueue) find(ctx context.Context, id queue.ID) (rgwHeld, error) {
 	q.mu.Lock()
-	h := q.held[id]
-	if h != nil {
-		defer q.mu.Unlock()
-		return *h, nil
-	}
+	h, ok := q.held[id]
 	q.mu.Unlock()
+	if ok {
+		return h, nil
+	}
 	return q.readHeld(ctx, id)
 }
 
@@ -186,25 +210,11 @@ func (q *rgwQueue) readHeld(ctx context.Context, id queue.ID) (rgwHeld, error) {
 		q.release(id)
 		return rgwHeld{}, queue.ErrNoSuchReservation
 	}
-	res, err := decodeReservation(step.Pairs[0].Value)
-	if err != nil {
-		return rgwHeld{}, err
+	h, err := decodeRGWHeld(step.Pairs[0].Value)
+	if err == nil {
+		q.hold(id, h)
 	}
-	h := rgwHeld{reservation: *res, raw: step.Pairs[0].Value}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if own := q.held[id]; own != nil {
-		own.reservation, own.raw = h.reservation, h.raw
-		return *own, nil
-	}
-	return h, nil
-}
-
-// release forgets a reservation that has ended.
-func (q *rgwQueue) release(id queue.ID) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	delete(q.held, id)
+	return h, err
 }
 
 // Renew sets a reservation's time stamp, and takes its room in the class anew
@@ -225,50 +235,30 @@ func (q *rgwQueue) Renew(ctx context.Context, id queue.ID) error {
 	return err
 }
 
-func (q *rgwQueue) renew(ctx context.Context, id queue.ID, old rgwHeld) error {
-	h := old
-	h.time = q.r.own.stamp()
-	h.raw = h.encode()
-	change := func() *librados.WriteOp {
-		op := q.write()
-		op.OmapCmp(intentKey(id), librados.Equal, old.raw)
-		op.OmapSet(librados.Pair{Key: intentKey(id), Value: h.raw})
-		return op
-	}
-	again := old.inClass && time.Since(old.made) > rgwRefresh
-	var err error
-	if again {
-		err = q.take(ctx, change(), &h, h.size, h.entries)
-	}
-	if !again || errors.Is(err, queue.ErrFull) {
-		again = false
-		var lost bool
-		lost, err = q.operate(ctx, change(), 0)
-		if lost && errors.Is(err, librados.ErrMismatch) {
-			err = nil // it was done, or another renewed or ended it since
+// renew tries it once. ErrMismatch when the reservation has changed.
+func (q *rgwQueue) renew(ctx context.Context, id queue.ID, h rgwHeld) error {
+	now := q.r.own.stamp()
+	if now-h.taken > rgwRefresh.Nanoseconds() {
+		fresh, err := q.takeAgain(ctx, id, h)
+		if err != nil && !errors.Is(err, queue.ErrFull) {
+			return err
 		}
+		h = fresh
 	}
-	if err != nil {
-		return err
-	}
-	q.mu.Lock()
-	if own := q.held[id]; own != nil {
-		*own = h
-	}
-	q.mu.Unlock()
-	if again {
-		q.giveBack(ctx, old.class)
-	}
-	return nil
-}
-
-// giveBack ends a reservation in the class. If that fails it ends by its age.
-func (q *rgwQueue) giveBack(ctx context.Context, class uint32) {
+	old := h.encode()
+	h.time = now
 	op := q.write()
-	op.Exec(classQueue, methodAbort, encodeAbort(class))
-	if _, err := q.operate(ctx, op, 0); err != nil {
-		q.r.own.opts.Logger.Debug("give back room", "queue", q.name, "err", err)
+	op.OmapCmp(intentKey(id), librados.Equal, old)
+	op.OmapSet(librados.Pair{Key: intentKey(id), Value: h.encode()})
+	lost, err := q.operate(ctx, op, 0)
+	if lost && errors.Is(err, librados.ErrMismatch) {
+		// It was done, or another one renewed or ended it since.
+		h, err = q.readHeld(ctx, id)
 	}
+	if err == nil {
+		q.hold(id, h)
+	}
+	return err
 }
 
 // Commit turns a reservation into entries. Its linearization point is the
@@ -303,26 +293,25 @@ func (q *rgwQueue) commit(ctx context.Context, id queue.ID, h rgwHeld, entries [
 		return false, queue.ErrTooLarge
 	}
 	for {
-		op := q.write()
-		op.OmapCmp(intentKey(id), librados.Equal, h.raw)
-		if !h.inClass && len(entries) > 0 {
-			if err := q.take(ctx, op, &h, max(size, 1), len(entries)); err != nil {
-				return false, err
+		if h.taken == 0 {
+			if h, err = q.takeAgain(ctx, id, h); err != nil {
+				return lost, err
 			}
-			continue
 		}
+		op := q.write()
+		op.OmapCmp(intentKey(id), librados.Equal, h.encode())
 		op.OmapRm(intentKey(id))
-		switch {
-		case len(entries) > 0:
+		if len(entries) > 0 {
 			op.Exec(classQueue, methodCommit, encodeCommit(h.class, entries...))
-		case h.inClass:
+		} else {
 			op.Exec(classQueue, methodAbort, encodeAbort(h.class))
 		}
-		sent, err := q.operate(ctx, op, 0)
-		lost = lost || sent
-		if h.inClass && errors.Is(err, syscall.ENOENT) {
-			h.inClass = false // radosgw ended it
-			continue
+		again, err := q.operate(ctx, op, 0)
+		lost = lost || again
+		if errors.Is(err, syscall.ENOENT) { // radosgw ended it in the class
+			if h, err = q.takeAgain(ctx, id, h); err == nil {
+				continue
+			}
 		}
 		if err == nil {
 			q.release(id)
@@ -338,14 +327,18 @@ func (q *rgwQueue) Abort(ctx context.Context, id queue.ID) error {
 		return err
 	}
 	defer q.r.own.leave()
-	q.mu.Lock()
-	h := q.held[id]
+	h, err := q.find(ctx, id)
+	if errors.Is(err, queue.ErrNoSuchReservation) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	op := q.write()
 	op.OmapRm(intentKey(id))
-	if h != nil && h.inClass {
+	if h.taken != 0 {
 		op.Exec(classQueue, methodAbort, encodeAbort(h.class))
 	}
-	q.mu.Unlock()
 	if _, err := q.operate(ctx, op, 0); err != nil {
 		return err
 	}
@@ -363,7 +356,7 @@ func (q *rgwQueue) Reservations(ctx context.Context, before time.Time, most int)
 	_ = q.r.own.stamp() // keeps the clock
 	limit := q.r.own.clock.stampOf(before)
 	var out []queue.Reservation
-	err := q.eachIntent(ctx, func(id queue.ID, res *reservation) {
+	err := q.eachIntent(ctx, func(id queue.ID, res rgwHeld) {
 		if res.time < limit {
 			out = append(out, queue.Reservation{
 				ID: id, Intent: bytes.Clone(res.intent), Size: res.size, Entries: res.entries, Time: q.r.own.clock.timeOf(res.time),
@@ -380,17 +373,26 @@ func (q *rgwQueue) Reservations(ctx context.Context, before time.Time, most int)
 }
 
 // eachIntent calls f with our open reservations.
-func (q *rgwQueue) eachIntent(ctx context.Context, f func(queue.ID, *reservation)) error {
+func (q *rgwQueue) eachIntent(ctx context.Context, f func(queue.ID, rgwHeld)) error {
+	if err := q.r.eachIntent(ctx, q.object, f); err != nil {
+		return err
+	}
+	_, err := q.operate(ctx, q.read(), 0) // it was this queue's
+	return err
+}
+
+func (r *RGW) eachIntent(ctx context.Context, object string, f func(queue.ID, rgwHeld)) error {
 	for after := ""; ; {
-		op := q.read()
+		op := librados.NewRead()
+		op.AssertExists()
 		step := op.OmapGetVals(after, keyRGWReservation, 1000)
-		if _, err := q.operate(ctx, op, 0); err != nil {
-			return err
+		if _, err := r.operate(ctx, object, op, 0); err != nil {
+			return noQueue(err)
 		}
 		for _, p := range step.Pairs {
 			after = p.Key
 			id, err := parseKey(keyRGWReservation, p.Key)
-			res, errValue := decodeReservation(p.Value)
+			res, errValue := decodeRGWHeld(p.Value)
 			if err = errors.Join(err, errValue); err != nil {
 				return fmt.Errorf("key %q: %w", p.Key, err)
 			}

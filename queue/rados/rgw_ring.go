@@ -277,7 +277,7 @@ func (q *rgwQueue) stats(ctx context.Context) (st queue.Stats, err error) {
 	if err != nil {
 		return st, err
 	}
-	err = q.eachIntent(ctx, func(_ queue.ID, res *reservation) {
+	err = q.eachIntent(ctx, func(_ queue.ID, res rgwHeld) {
 		st.Reservations++
 		st.Reserved += int64(cost(res.size, res.entries))
 	})

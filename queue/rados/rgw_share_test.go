@@ -294,8 +294,11 @@ func TestRGW_ReservationsEndedByRadosgw(t *testing.T) {
 		t.Errorf("%d reservations in the class after an early Renew", n)
 	}
 	q.mu.Lock()
-	q.held[long].made = time.Now().Add(-rgwRefresh - time.Second)
+	h := q.held[long]
+	h.taken -= rgwRefresh.Nanoseconds() + time.Second.Nanoseconds()
+	q.held[long] = h
 	q.mu.Unlock()
+	s.do("t", 0, func(op *librados.WriteOp) { op.OmapSet(librados.Pair{Key: intentKey(long), Value: h.encode()}) })
 	wantErr(t, "late Renew", q.Renew(ctx, long), nil)
 	if n := s.reservations("t"); n != 1 {
 		t.Errorf("%d reservations in the class after a late Renew, want 1", n)
@@ -367,4 +370,30 @@ func TestRGW_LockOfRadosgw(t *testing.T) {
 		t.Errorf("left for radosgw: %q", got)
 	}
 	wantErr(t, "Release", lease.Release(ctx), nil)
+}
+
+// A reservation whose answer was lost is there once, and so is its entry.
+func TestRGW_LostAnswers(t *testing.T) {
+	h := newRGWHarness(t, Options{})
+	d, s, ctx := h.d, stranger{t, h.d}, t.Context()
+	wantErr(t, "Create", d.Create(ctx, ":t", 1<<20), nil)
+	q := must[queue.Queue](t)(d.Open(ctx, ":t"))
+	for lost := range 4 {
+		h.LoseReplies(t, lost)
+		id := must[queue.ID](t)(q.Reserve(ctx, []byte("i"), 600, 2))
+		if list := must[[]queue.Reservation](t)(q.Reservations(ctx, time.Now().Add(time.Hour), 10)); len(list) != 1 || list[0].ID != id {
+			t.Errorf("Reservations after %d lost answers = %+v", lost, list)
+		}
+		h.LoseReplies(t, lost)
+		wantErr(t, "Renew", q.Renew(ctx, id), nil)
+		h.LoseReplies(t, lost)
+		wantErr(t, "Commit", q.Commit(ctx, id, [][]byte{[]byte("a"), []byte("b")}), nil)
+		h.LoseReplies(t, 0)
+		if got := s.list("t"); len(got) != 2*(lost+1) {
+			t.Errorf("%d entries after %d lost answers", len(got), lost)
+		}
+	}
+	if st := must[queue.Stats](t)(q.Stats(ctx)); st.Reservations != 0 || st.Entries != 8 {
+		t.Errorf("Stats = %+v", st)
+	}
 }

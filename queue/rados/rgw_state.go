@@ -3,6 +3,7 @@
 package rados
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -54,6 +55,31 @@ func decodeRGWID(b []byte) (id rgwID, err error) {
 		return id, errVersion
 	}
 	return rgwID{incarnation(b[2:]), b[1] == 1}, nil
+}
+
+// rgwHeld is an open reservation of ours: a value of the omap.
+type rgwHeld struct {
+	reservation
+	class uint32 // its id in the class, if taken is set and that has not ended
+	taken int64  // since when it has it there, as reservation.time; 0: it is not known
+}
+
+func (h *rgwHeld) encode() []byte {
+	b := binary.BigEndian.AppendUint32(nil, h.class)
+	b = binary.BigEndian.AppendUint64(b, uint64(h.taken))
+	return append(b, h.reservation.encode()...)
+}
+
+func decodeRGWHeld(b []byte) (h rgwHeld, err error) {
+	if len(b) < 12 {
+		return h, errReservation
+	}
+	h.class, h.taken = binary.BigEndian.Uint32(b), int64(binary.BigEndian.Uint64(b[4:]))
+	res, err := decodeReservation(b[12:])
+	if err == nil {
+		h.reservation = *res
+	}
+	return h, err
 }
 
 // fenceText writes a fence so that texts compare as the numbers do.

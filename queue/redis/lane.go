@@ -25,6 +25,7 @@ type op struct {
 	id   string
 	args []any // after the id, for the script
 	size int   // about, of args
+	work int   // for the script, in about the time of one write
 
 	done chan opResult // has room for one
 
@@ -56,9 +57,9 @@ const (
 	maxWorkers   = 4  // connections that are used at once
 	enoughOps    = 64 // for a connection
 	stuckAfter   = 20 * time.Millisecond
-	scriptOps    = 64      // ops in a script call
+	scriptWork   = 128     // in a script call, but for a larger op alone
 	scriptBytes  = 256_000 // in a script call, but for a larger op alone
-	pipelineOps  = 512
+	pipelineWork = 192     // in one transaction, for which the server does nothing else
 	pipelineSize = 4 << 20
 )
 
@@ -119,9 +120,13 @@ func (l *lane) take() []*op {
 		l.workers--
 		return nil
 	}
-	n, size := 0, 0
-	for n < len(l.waiting) && n < pipelineOps && (n == 0 || size+l.waiting[n].size <= pipelineSize) {
+	n, size, work := 0, 0, 0
+	for n < len(l.waiting) {
 		size += l.waiting[n].size
+		work += l.waiting[n].work
+		if n > 0 && (size > pipelineSize || work > pipelineWork) {
+			break
+		}
 		n++
 	}
 	l.began = time.Now()
@@ -138,6 +143,7 @@ type group struct {
 	ops  [opKinds][]*op
 	n    int
 	size int
+	work int
 	past mark // of the queue, before the call is sent
 	call *call
 }
@@ -151,7 +157,7 @@ func (l *lane) send(ops []*op) {
 			continue
 		}
 		g := open[o.q.past]
-		if g == nil || g.n == scriptOps || g.size+o.size > scriptBytes {
+		if g == nil || g.work+o.work > scriptWork || g.size+o.size > scriptBytes {
 			g = &group{q: o.q}
 			open[o.q.past] = g
 			groups = append(groups, g)
@@ -159,6 +165,7 @@ func (l *lane) send(ops []*op) {
 		g.ops[o.kind] = append(g.ops[o.kind], o)
 		g.n++
 		g.size += o.size
+		g.work += o.work
 	}
 	calls := make([]*call, len(groups))
 	for i, g := range groups {
@@ -253,7 +260,7 @@ func (q *Queue) change(ctx context.Context, kind int, id string, size int, args 
 		if err != nil {
 			return err
 		}
-		o := &op{q: q, kind: kind, id: id, args: args, size: size + len(id) + 16, done: make(chan opResult, 1)}
+		o := &op{q: q, kind: kind, id: id, args: args, size: size + len(id) + 16, work: max(1, len(args)-1), done: make(chan opResult, 1)}
 		if err := n.lane.submit(o); err != nil {
 			return err
 		}

@@ -142,7 +142,7 @@ const (
 	listEntries  = 250
 	listBytes    = 256_000
 	pageBytes    = 4 << 20 // of one List
-	ackEntries   = 150
+	ackEntries   = 100
 	reservations = 150
 )
 

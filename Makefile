@@ -7,7 +7,7 @@ LISTEN   ?= 127.0.0.1:7480
 FUZZTIME ?= 5s
 KILLS    ?= 1000
 
-# With librados' header and a C compiler, tests and checks cover what needs
+# With librados' header and a C compiler, checks and long runs cover what needs
 # them too (build tag rados). Asked when a recipe begins, because deps installs
 # the header. A build never needs it.
 RADOS = $(shell [ -e /usr/include/rados/librados.h ] && command -v gcc >/dev/null && echo -tags=rados)
@@ -18,7 +18,7 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .PHONY: help
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## build and start the gateway with a demo user and a demo bucket (needs only Go)
@@ -37,18 +37,25 @@ deps: ## install what the tests need (Debian packages, Python packages)
 	@./tests/deps.sh
 
 .PHONY: test
-test: deps build ## every test, short versions of crash runs and fuzzing included
+test: deps build ## every test but those that need Ceph, short versions of crash runs and fuzzing included
 	$(GO) vet ./...
 	$(TAGGED) $(GO) vet ./...
 	GOOS=darwin $(GO) build ./...
-	$(TAGGED) $(GO) test -timeout 20m ./...
+	$(GO) test -timeout 20m $$($(GO) list ./... | grep -v '/queue/redis$$')
+	$(GO) test -short -timeout 20m ./queue/redis
 	@$(MAKE) --no-print-directory race-core
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=3s
+
+# Not in test yet: see docs/adr/0012-suites-on-ceph.md.
+.PHONY: test-rados
+test-rados: ## every test that needs Ceph: installs it, then runs clusters and radosgw
+	@./tests/deps.sh rados
+	GOFLAGS=-tags=rados $(GO) test -timeout 40m ./rados/... ./queue/rados/... ./tests/cephtest ./tests/interchange ./tests/queues ./tests/crash
 
 # The contracts' suites once more under the race detector.
 .PHONY: race-core
 race-core:
-	$(TAGGED) $(GO) test -race -short -timeout 15m ./journal/... ./store/... ./queue/... ./notify/... ./auth/... ./rados/...
+	$(GO) test -race -short -timeout 15m ./journal/... ./store/... ./queue/... ./notify/... ./auth/...
 
 .PHONY: race
 race: ## every test of every package under the race detector
@@ -65,7 +72,7 @@ lint: ## gofmt, go vet, staticcheck, govulncheck
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (default 5s; long: make fuzz FUZZTIME=10m)
-	@$(TAGGED) ./tests/fuzz.sh "$(GO)" "$(FUZZTIME)"
+	@./tests/fuzz.sh "$(GO)" "$(FUZZTIME)"
 
 .PHONY: crash
 crash: build ## kill the gateway KILLS times (default 1000) under load and check that nothing is lost

@@ -1,7 +1,8 @@
 #!/bin/bash
-# Installs what the tests need and is not there yet: command-line S3 clients,
-# Redis and Ceph from Debian, and boto3 in an environment of its own under
-# .deps. The servers are for the tests to start: none is started here.
+# Installs what the tests need and is not there yet: command-line S3 clients and
+# Redis from Debian, boto3 in an environment of its own under .deps; with the
+# argument "rados" Ceph as well. The servers are for the tests to start: none is
+# started here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,12 +21,14 @@ need python3 python3
 need redis-server redis-server
 need redis-sentinel redis-sentinel
 need redis-cli redis-tools
-need ceph-mon ceph-mon
-need ceph-mgr ceph-mgr
-need ceph-osd ceph-osd
-need ceph ceph-common
-need radosgw radosgw
-need /usr/include/rados/librados.h librados-dev
+if [ "${1:-}" = rados ]; then
+	need ceph-mon ceph-mon
+	need ceph-mgr ceph-mgr
+	need ceph-osd ceph-osd
+	need ceph ceph-common
+	need radosgw radosgw
+	need /usr/include/rados/librados.h librados-dev
+fi
 need gcc gcc
 need /usr/include/stdlib.h libc6-dev
 if [ ${#packages[@]} -gt 0 ]; then

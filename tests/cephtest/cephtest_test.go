@@ -1,3 +1,5 @@
+//go:build rados
+
 package cephtest_test
 
 import (

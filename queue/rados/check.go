@@ -117,12 +117,12 @@ func (c *check) figures(ctx context.Context) error {
 		c.compare("bytes", "bytes that are gone", &rec.goneBytes, s.want.goneBytes)
 		c.compare("entries", "parked entries", &rec.parked, s.want.parked)
 		c.compare("bytes", "bytes parked", &rec.parkBytes, s.want.parkBytes)
-		if s.lastID >= rec.nextID {
-			c.report("ids", c.repair, "reservation %d is open, and the next would be %d", s.lastID, rec.nextID)
-			rec.nextID = s.lastID + 1
+		if s.last >= rec.nextGroup {
+			c.report("ids", c.repair, "reservations %d are open, and the next would be %d", s.last, rec.nextGroup)
+			rec.nextGroup = s.last + 1
 		}
 		if len(s.orphans) > 0 {
-			c.report("marks", c.repair, "%d marks of entries that are gone", len(s.orphans))
+			c.report("marks", c.repair, "%d marks of entries or reservations that are gone", len(s.orphans))
 		}
 		if len(c.found) == before || !c.repair {
 			return false, nil
@@ -137,18 +137,19 @@ type counted struct {
 	rec     *record
 	raw     []byte
 	want    record // the figures that are counted
-	lastID  uint64
+	last    uint64 // group of reservations
+	states  map[uint64][]byte
 	parked  map[uint64]bool
 	orphans []string // keys
 }
 
 // count reads the omap. It answers nil when that changed meanwhile.
 func (c *check) count(ctx context.Context) (*counted, error) {
-	s := &counted{parked: make(map[uint64]bool)}
+	s := &counted{states: make(map[uint64][]byte), parked: make(map[uint64]bool)}
 	for _, family := range []struct {
 		prefix string
 		note   func(n uint64, p librados.Pair) error
-	}{{keyReservation, s.reservation}, {keyParked, s.park}, {keyMark, s.mark}} {
+	}{{keyState, s.state}, {keyGroup, s.group}, {keyParked, s.park}, {keyMark, s.mark}} {
 		for after, more := "", true; more; {
 			op := librados.NewRead()
 			op.AssertExists()
@@ -176,18 +177,31 @@ func (c *check) count(ctx context.Context) (*counted, error) {
 			}
 		}
 	}
+	for number := range s.states {
+		s.orphans = append(s.orphans, key(keyState, number))
+	}
 	return s, nil
 }
 
-func (s *counted) reservation(id uint64, p librados.Pair) error {
-	r, err := decodeReservation(p.Value)
+func (s *counted) state(number uint64, p librados.Pair) error {
+	s.states[number] = p.Value
+	return nil
+}
+
+func (s *counted) group(number uint64, p librados.Pair) error {
+	g, err := groupOf(p.Value, s.states[number])
 	if err != nil {
-		return fmt.Errorf("reservation %d: %w", id, err)
+		return fmt.Errorf("reservations %d: %w", number, err)
 	}
-	s.lastID = max(s.lastID, id)
-	s.want.reservations++
-	s.want.reserved += cost(r.size, r.entries)
-	s.want.room += room(r.size, r.entries)
+	delete(s.states, number)
+	s.last = max(s.last, number)
+	for i := range g.members {
+		if m := g.open(i); m != nil {
+			s.want.reservations++
+			s.want.reserved += cost(m.size, m.entries)
+			s.want.room += room(m.size, m.entries)
+		}
+	}
 	return nil
 }
 
@@ -252,8 +266,7 @@ func (c *check) frames(ctx context.Context) error {
 
 // newest reads the record, and returns the first entry of the ring.
 func (c *check) newest(ctx context.Context) (uint64, error) {
-	var none facts
-	rec, _, err := c.q.readReservations(ctx, &none, nil)
+	rec, _, err := c.q.readRecord(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -271,8 +284,7 @@ func firstFrame(rec *record, p *place) error {
 // lastFrame compares the record with the last frame, and the bytes of all
 // frames with those that the record counts.
 func (c *check) lastFrame(ctx context.Context, p *place) (again bool, err error) {
-	var none facts
-	rec, raw, err := c.q.readReservations(ctx, &none, nil)
+	rec, raw, err := c.q.readRecord(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -8,7 +8,8 @@
 //
 //	data                 a ring with a 2pc_queue head: the entries, in frames
 //	xattr herald.queue   the record: figures, places in the ring, last changes
-//	omap r/ID            an open reservation with its intent and time stamp
+//	omap r/GROUP         reservations that were made together, with their intents
+//	omap s/GROUP         which of them have ended, or were renewed and when
 //	omap d/SEQ           what is noted of an entry: gone, or attempts so far
 //	omap p/SEQ           an entry that was moved out of the ring ("parked")
 //	xattrs of its lock   holder, and the newest fence
@@ -43,8 +44,8 @@
 //
 // Room is held by the record, which is exact: capacity counts what the
 // contract says. The class commits nothing without a reservation of its own;
-// one of these, a ticket, is made for each commit, along with the reservations
-// before it, or meanwhile. A ticket promises nothing to anybody. One that is
+// one of these, a ticket, is made ahead for each commit, along with reservations
+// or beside other changes. A ticket promises nothing to anybody. One that is
 // left by a gateway that died is given back by the others after two minutes by
 // the OSD's clock; one that is missing at its commit is made again. Tickets are
 // for 2^31 entries, which the class multiplies by ten in 32 bits, to zero: so

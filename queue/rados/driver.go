@@ -119,7 +119,7 @@ func (d *Driver) Close() error {
 		return nil
 	}
 	for _, q := range queues {
-		q.dropTicket()
+		q.dropTickets()
 	}
 	return d.conn.Close()
 }

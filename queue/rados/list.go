@@ -134,8 +134,7 @@ func (q *Queue) Stats(ctx context.Context) (queue.Stats, error) {
 	}
 	defer q.d.leave()
 	for {
-		var none facts
-		rec, _, err := q.readReservations(ctx, &none, nil)
+		rec, _, err := q.readRecord(ctx)
 		if err != nil {
 			return queue.Stats{}, fmt.Errorf("read queue %s: %w", q.name, q.gone(err))
 		}
@@ -210,8 +209,7 @@ func (q *Queue) hasAfter(ctx context.Context, seq uint64) (bool, error) {
 	if err := q.usable(); err != nil {
 		return false, err
 	}
-	var none facts
-	rec, _, err := q.readReservations(ctx, &none, nil)
+	rec, _, err := q.readRecord(ctx)
 	if err != nil {
 		return false, fmt.Errorf("read queue %s: %w", q.name, q.gone(err))
 	}

@@ -186,6 +186,11 @@ func FuzzDecodeRecord(f *testing.F) {
 func FuzzDecodeValues(f *testing.F) {
 	r := reservation{time: 1795270315112937000, size: 1024, entries: 3, intent: []byte("intent")}
 	f.Add(r.encode())
+	g := group{time: 1795270315112937000}
+	g.add(member{1024, 3, []byte("intent")})
+	g.add(member{1, 1, nil})
+	f.Add(g.encode())
+	f.Add(g.encodeStates())
 	f.Add(mark{gone: true, cost: 17}.encode())
 	f.Add(mark{attempts: 3, last: -5}.encode())
 	f.Add(parked{time: 5, data: []byte("event")}.encode())
@@ -194,6 +199,12 @@ func FuzzDecodeValues(f *testing.F) {
 			if again, err := decodeReservation(r.encode()); err != nil || !cmp.Equal(r, again, cmp.AllowUnexported(reservation{})) {
 				t.Errorf("reservation decoded again: %+v, %v", again, err)
 			}
+		}
+		if g, err := decodeGroup(b); err == nil {
+			if again, err := decodeGroup(g.encode()); err != nil || !cmp.Equal(g, again, cmp.AllowUnexported(group{}, member{})) {
+				t.Errorf("reservations decoded again: %+v, %v", again, err)
+			}
+			_ = g.decodeStates(b)
 		}
 		if m, err := decodeMark(b); err == nil {
 			if again, err := decodeMark(m.encode()); err != nil || m != again {

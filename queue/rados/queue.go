@@ -27,20 +27,22 @@ type Queue struct {
 	rec    *record // the newest that is known
 	raw    []byte  // as it is stored
 	places places
-	spare  chan *ticket // of the next commit, when it is there; nil: none was asked for
+	spare  []chan *ticket // for the next commits, when they are there
 
 	// What follows is the runner's alone.
 	view    *view
-	own     map[queue.ID]ownReservation
+	own     map[uint64]*ownGroup // by number
 	changes uint64
 	swept   time.Time
 	biggest uint64 // of the latest frames
+	skip    int    // changes before which not to linger
+	vain    int    // what skip becomes when lingering was in vain again
 }
 
-// ownReservation is one that this driver made. It is known to be open in the
-// states in which as many reservations were ended by others.
-type ownReservation struct {
-	*reservation
+// ownGroup is reservations that this driver made. What is known of them holds
+// in the states in which as many changes were made by others.
+type ownGroup struct {
+	*group
 	foreign uint64
 }
 
@@ -63,7 +65,7 @@ var (
 func newQueue(d *Driver, name string, rec *record) *Queue {
 	return &Queue{
 		d: d, name: name, oid: prefixQueue + name, incarnation: rec.incarnation,
-		rec: rec, raw: rec.encode(), own: make(map[queue.ID]ownReservation),
+		rec: rec, raw: rec.encode(), own: make(map[uint64]*ownGroup),
 	}
 }
 

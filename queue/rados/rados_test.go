@@ -127,7 +127,7 @@ func (h *harness) Drift(t *testing.T, name string) string {
 		{"bytes", func(r *record, _ *librados.WriteOp) { r.goneBytes = 77 }},
 		{"bytes", func(r *record, _ *librados.WriteOp) { r.fromTotal += 1 << 40 }},
 		{"entries", func(r *record, _ *librados.WriteOp) { r.parked++ }},
-		{"ids", func(r *record, _ *librados.WriteOp) { r.nextID -= 10 }},
+		{"ids", func(r *record, _ *librados.WriteOp) { r.nextGroup -= 10 }},
 		{"marks", func(_ *record, op *librados.WriteOp) {
 			op.OmapSet(librados.Pair{Key: key(keyMark, 5000), Value: mark{gone: true, cost: 11}.encode()})
 		}},

@@ -22,11 +22,11 @@ type record struct {
 	capacity    uint64 // bytes, as the contract counts
 	ring        ring
 
-	nextID       uint64
+	nextGroup    uint64 // of reservations
 	reservations uint64
 	reserved     uint64 // bytes, with overhead
 	room         uint64 // bytes of the ring that the reservations may take
-	foreign      uint64 // reservations ended by another driver than the one that made them
+	foreign      uint64 // changes of reservations by another driver than the one that made them
 
 	nextSeq uint64 // of the next entry; the first is 1
 	total   uint64 // bytes of all entries ever, with overhead
@@ -70,13 +70,13 @@ const recordVersion = 1
 
 var errRecord = errors.New("damaged record of a queue")
 
-// newRecord returns that of an empty queue. Ids of reservations start with the
-// time in microseconds, so that those of one queue are not met again in the next
-// of the same name.
+// newRecord returns that of an empty queue. Groups of reservations are numbered
+// from the time in microseconds on, so that ids of one queue are not met again
+// in the next of the same name.
 func newRecord(id incarnation, capacity uint64, now int64) *record {
 	return &record{
 		incarnation: id, capacity: capacity, ring: ringFor(capacity),
-		nextID: uint64(max(now, 1e3) / 1e3), nextSeq: 1, from: 1,
+		nextGroup: uint64(max(now, 1e3) / 1e3), nextSeq: 1, from: 1,
 	}
 }
 
@@ -101,7 +101,7 @@ func (r *record) stats() queue.Stats {
 func (r *record) numbers() []*uint64 {
 	return []*uint64{
 		&r.version, &r.capacity, (*uint64)(&r.ring),
-		&r.nextID, &r.reservations, &r.reserved, &r.room, &r.foreign,
+		&r.nextGroup, &r.reservations, &r.reserved, &r.room, &r.foreign,
 		&r.nextSeq, &r.total, &r.frames, &r.tail,
 		&r.from, &r.fromTotal, &r.live, &r.liveFrame, &r.gone, &r.goneBytes, &r.parked, &r.parkBytes, &r.acks,
 		&r.front, &r.frontFrame, &r.fence,
@@ -150,7 +150,7 @@ func (r *record) plausible() bool {
 	return r.ring > 0 && r.ring <= maxRing && len(r.clients) <= maxClients &&
 		1 <= r.from && r.from <= r.nextSeq &&
 		r.front <= r.live && r.live <= r.tail && r.tail-r.front <= uint64(r.ring) &&
-		r.frontFrame <= r.liveFrame && r.liveFrame <= r.frames && r.nextID > 0
+		r.frontFrame <= r.liveFrame && r.liveFrame <= r.frames && r.nextGroup > 0
 }
 
 // clone returns a copy to be changed.

@@ -112,9 +112,10 @@ var errParkedEntry = errors.New("damaged parked entry")
 
 // Keys of the omap start with a letter for what they are.
 const (
-	keyReservation = "r/" // and the id
-	keyMark        = "d/" // and the entry's sequence number
-	keyParked      = "p/" // and the entry's sequence number
+	keyGroup  = "r/" // and the number of a group of reservations
+	keyState  = "s/" // and that of one some of whose reservations have ended
+	keyMark   = "d/" // and the entry's sequence number
+	keyParked = "p/" // and the entry's sequence number
 )
 
 func key(prefix string, n uint64) string { return fmt.Sprintf("%s%016x", prefix, n) }

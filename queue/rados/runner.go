@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"syscall"
 	"time"
@@ -45,31 +47,49 @@ func (q *Queue) run() {
 	}
 }
 
-// lingerStep and lingerMost bound how long a batch is waited for.
+// How a batch is waited for. The time is spun through: what is waited for are
+// goroutines that can run, and a timer may take a millisecond.
 const (
-	lingerMin  = 4 // calls
-	lingerStep = 100 * time.Microsecond
-	lingerMost = time.Millisecond
+	lingerMin   = 4 // calls
+	lingerQuiet = 60 * time.Microsecond
+	lingerMost  = 500 * time.Microsecond
+	lingerSkip  = 16 // changes, at most, without waiting after it was in vain
 )
 
 // linger waits a moment for those who were answered just now, in a batch of
 // that many: they may come with their next call, and would have to wait for a
-// whole operation else.
+// whole operation else. Where they do not come, it waits more and more seldom.
 func (q *Queue) linger(answered int) {
 	if answered < lingerMin {
 		return
 	}
-	begin, before := time.Now(), -1
-	for {
-		q.mu.Lock()
-		n := len(q.pending)
-		q.mu.Unlock()
-		if n == before || n >= 2*answered || time.Since(begin) > lingerMost {
-			return
-		}
-		before = n
-		time.Sleep(lingerStep)
+	if q.skip > 0 {
+		q.skip--
+		return
 	}
+	first := q.waitingCalls()
+	n, begin := first, time.Now()
+	for grown := begin; n < first+answered; runtime.Gosched() {
+		now := time.Now()
+		if more := q.waitingCalls(); more > n {
+			n, grown = more, now
+		} else if now.Sub(grown) > lingerQuiet || now.Sub(begin) > lingerMost {
+			break
+		}
+	}
+	if n-first < answered/4 {
+		q.vain = min(2*q.vain+1, lingerSkip)
+	} else {
+		q.vain = 0
+	}
+	q.skip = q.vain
+}
+
+// waitingCalls returns how many calls are to be taken.
+func (q *Queue) waitingCalls() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.pending)
 }
 
 // take returns the next batch. When there is none, the runner has ended.
@@ -234,7 +254,7 @@ func (q *Queue) gather(ctx context.Context, batch []*call, read bool) (*record, 
 		f, missing := q.known(batch, rec)
 		if read || len(missing) > 0 {
 			var err error
-			if rec, raw, err = q.readReservations(ctx, &f, missing); err != nil {
+			if rec, raw, err = q.readGroups(ctx, &f, missing); err != nil {
 				return nil, nil, facts{}, err
 			}
 			read = false
@@ -253,42 +273,48 @@ func (q *Queue) gather(ctx context.Context, batch []*call, read bool) (*record, 
 	}
 }
 
-// within tells whether all ids are among those that were read.
-func within(ids, read []queue.ID) bool {
-	return !slices.ContainsFunc(ids, func(id queue.ID) bool { return !slices.Contains(read, id) })
+// within tells whether all numbers are among those that were read.
+func within(numbers, read []uint64) bool {
+	return !slices.ContainsFunc(numbers, func(n uint64) bool { return !slices.Contains(read, n) })
 }
 
 // known returns what is known of the reservations that a batch names, and
-// those of which nothing is.
-func (q *Queue) known(batch []*call, rec *record) (facts, []queue.ID) {
-	f := facts{reservations: map[queue.ID]*reservation{}, own: map[queue.ID]bool{}, places: &q.places}
-	var missing []queue.ID
+// the groups of which nothing is.
+func (q *Queue) known(batch []*call, rec *record) (facts, []uint64) {
+	f := facts{groups: map[uint64]*group{}, own: map[uint64]bool{}, places: &q.places}
+	var missing []uint64
 	for _, c := range batch {
-		if c.kind == kindReserve || c.kind == kindAck {
+		number, _ := splitID(c.id)
+		if c.kind == kindReserve || c.kind == kindAck || f.groups[number] != nil {
 			continue
 		}
-		own, ok := q.own[c.id]
-		f.own[c.id] = ok
+		own, ok := q.own[number]
+		f.own[number] = ok
 		if ok && own.foreign == rec.foreign {
-			f.reservations[c.id] = own.reservation
-		} else {
-			missing = append(missing, c.id)
+			f.groups[number] = own.group
+		} else if !slices.Contains(missing, number) {
+			missing = append(missing, number)
 		}
 	}
 	return f, missing
 }
 
-// readReservations reads the record and reservations, as they are at the same
+// readRecord reads the record.
+func (q *Queue) readRecord(ctx context.Context) (*record, []byte, error) {
+	return q.readGroups(ctx, nil, nil)
+}
+
+// readGroups reads the record and reservations, as they are at the same
 // moment.
-func (q *Queue) readReservations(ctx context.Context, f *facts, ids []queue.ID) (*record, []byte, error) {
+func (q *Queue) readGroups(ctx context.Context, f *facts, numbers []uint64) (*record, []byte, error) {
 	op := librados.NewRead()
 	op.AssertExists()
 	record := op.GetXattr(xattrRecord)
 	var values *librados.Step
-	if len(ids) > 0 {
-		keys := make([]string, len(ids))
-		for i, id := range ids {
-			keys[i] = key(keyReservation, uint64(id))
+	if len(numbers) > 0 {
+		keys := make([]string, 0, 2*len(numbers))
+		for _, n := range numbers {
+			keys = append(keys, key(keyGroup, n), key(keyState, n))
 		}
 		values = op.OmapGetByKeys(keys...)
 	}
@@ -299,23 +325,38 @@ func (q *Queue) readReservations(ctx context.Context, f *facts, ids []queue.ID) 
 	if err != nil || values == nil {
 		return rec, record.Data, err
 	}
+	byKey := make(map[string][]byte, len(values.Pairs))
 	for _, p := range values.Pairs {
-		id, err := parseKey(keyReservation, p.Key)
-		if err != nil {
-			return nil, nil, err
-		}
-		if f.reservations[queue.ID(id)], err = decodeReservation(p.Value); err != nil {
-			return nil, nil, fmt.Errorf("reservation %d: %w", id, err)
-		}
+		byKey[p.Key] = p.Value
 	}
-	for _, id := range ids {
-		if res := f.reservations[id]; res != nil && f.own[id] {
-			q.own[id] = ownReservation{res, rec.foreign}
-		} else if res == nil {
-			delete(q.own, id)
+	for _, n := range numbers {
+		g, err := groupOf(byKey[key(keyGroup, n)], byKey[key(keyState, n)])
+		if err != nil {
+			return nil, nil, fmt.Errorf("reservations %d: %w", n, err)
+		}
+		switch {
+		case g == nil:
+			delete(q.own, n)
+		case f.own[n]:
+			q.own[n] = &ownGroup{g, rec.foreign}
+			fallthrough
+		default:
+			f.groups[n] = g
 		}
 	}
 	return rec, record.Data, nil
+}
+
+// groupOf decodes the two values of a group; it is nil when there is none.
+func groupOf(value, states []byte) (*group, error) {
+	if value == nil {
+		return nil, nil
+	}
+	g, err := decodeGroup(value)
+	if err == nil && states != nil {
+		err = g.decodeStates(states)
+	}
+	return g, err
 }
 
 // execute does a change. It answers false, without an error, when the queue
@@ -398,8 +439,7 @@ func (q *Queue) operation(t *txn, raw, next []byte, guards []guard, tk *ticket) 
 // found reads the record after a comparison failed. A change of which an
 // answer was lost may have been the reason itself.
 func (q *Queue) found(ctx context.Context, t *txn, tk *ticket, guards []guard) (bool, error) {
-	var none facts
-	rec, raw, err := q.readReservations(ctx, &none, nil)
+	rec, raw, err := q.readRecord(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -411,6 +451,9 @@ func (q *Queue) found(ctx context.Context, t *txn, tk *ticket, guards []guard) (
 	return false, q.superseded(ctx, guards)
 }
 
+// maxOwn is how many groups of reservations are remembered.
+const maxOwn = 10_000
+
 // done takes note of a change that was made.
 func (q *Queue) done(t *txn, raw []byte) {
 	q.mu.Lock()
@@ -419,26 +462,22 @@ func (q *Queue) done(t *txn, raw []byte) {
 		q.wakeAll()
 	}
 	q.mu.Unlock()
-	for id := range t.ended {
-		delete(q.own, id)
-	}
-	before := t.rec.foreign
-	for id := range t.ended {
-		if !t.own[id] && !t.mine[id] {
-			before--
+	before := t.rec.foreign - t.strange
+	for number, o := range q.own {
+		switch g := t.ends[number]; {
+		case g != nil && g.over():
+			delete(q.own, number)
+		case g != nil:
+			q.own[number] = &ownGroup{g, t.rec.foreign}
+		case t.strange > 0 && o.foreign == before: // changed by this driver, so its own are as they were
+			o.foreign = t.rec.foreign
 		}
 	}
-	if before != t.rec.foreign { // ended by this driver, so its own are as they were
-		for id, o := range q.own {
-			if o.foreign == before {
-				q.own[id] = ownReservation{o.reservation, t.rec.foreign}
-			}
-		}
+	if len(q.own) > maxOwn {
+		clear(q.own) // they were ended by others, or are read again
 	}
-	for id, res := range t.made {
-		if (t.mine[id] || t.own[id]) && !t.ended[id] {
-			q.own[id] = ownReservation{res, t.rec.foreign}
-		}
+	if t.made != nil {
+		q.own[t.number] = &ownGroup{t.made, t.rec.foreign}
 	}
 	q.noteView(t)
 }
@@ -446,7 +485,7 @@ func (q *Queue) done(t *txn, raw []byte) {
 // distrust forgets what an operation of unknown outcome may have changed.
 func (q *Queue) distrust() {
 	q.view = nil
-	for id, o := range q.own {
-		q.own[id] = ownReservation{o.reservation, ^uint64(0)}
+	for _, o := range q.own {
+		o.foreign = math.MaxUint64
 	}
 }

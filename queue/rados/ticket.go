@@ -61,7 +61,7 @@ func (q *Queue) ticket(ctx context.Context, t *txn) (*ticket, error) {
 			return nil, err
 		}
 	}
-	if size > 0 && len(t.mine) > 0 {
+	if size > 0 && t.made != nil {
 		q.prefetch(size)
 	}
 	if time.Since(q.swept) > sweepEvery {
@@ -91,19 +91,21 @@ func (q *Queue) ticketSize(rec *record) uint64 {
 func (q *Queue) bring(op *librados.WriteOp, t *txn) (step *librados.Step, size uint64) {
 	size = q.ticketSize(t.rec)
 	q.mu.Lock()
-	spare := q.spare != nil
+	spare := len(q.spare) > 0
 	q.mu.Unlock()
-	if spare || size == 0 || len(t.mine) == 0 || t.frame != nil || t.remove != "" {
+	if spare || size == 0 || t.made == nil || t.frame != nil || t.remove != "" {
 		return nil, 0
 	}
 	return op.ExecOut(classQueue, methodReserve, encodeReserve(size+entryHeader, noEntries)), size
 }
 
-// takeSpare returns the ticket that was made ahead, or nil.
+// takeSpare returns the first ticket that was made ahead, or nil.
 func (q *Queue) takeSpare() *ticket {
 	q.mu.Lock()
-	spare := q.spare
-	q.spare = nil
+	var spare chan *ticket
+	if len(q.spare) > 0 {
+		spare, q.spare = q.spare[0], q.spare[1:]
+	}
 	q.mu.Unlock()
 	if spare == nil {
 		return nil
@@ -116,32 +118,29 @@ func (q *Queue) keep(tk *ticket) {
 	if tk == nil {
 		return
 	}
+	spare := make(chan *ticket, 1)
+	spare <- tk
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.spare == nil {
-		q.spare = make(chan *ticket, 1)
-		q.spare <- tk
-		return
-	}
-	q.d.wg.Go(func() { q.abortTicket(tk) })
+	q.spare = append(q.spare, spare)
 }
 
-// prefetch has a ticket made while a change is under way.
+// prefetch has tickets made while changes are under way: two, because one that
+// is asked for together with a change comes after it.
 func (q *Queue) prefetch(size uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.spare != nil {
-		return
+	for len(q.spare) < 2 {
+		spare := make(chan *ticket, 1)
+		q.spare = append(q.spare, spare)
+		q.d.wg.Go(func() {
+			tk, err := q.newTicket(context.Background(), size)
+			if err != nil {
+				tk = nil // the next commit finds out
+			}
+			spare <- tk
+		})
 	}
-	spare := make(chan *ticket, 1)
-	q.spare = spare
-	q.d.wg.Go(func() {
-		tk, err := q.newTicket(context.Background(), size)
-		if err != nil {
-			tk = nil // the next commit finds out
-		}
-		spare <- tk
-	})
 }
 
 func (q *Queue) newTicket(ctx context.Context, size uint64) (*ticket, error) {
@@ -171,10 +170,12 @@ func (q *Queue) abortTicket(tk *ticket) {
 	}
 }
 
-// dropTicket gives the spare ticket back when the driver is closed.
-func (q *Queue) dropTicket() {
-	if tk := q.takeSpare(); tk != nil {
-		q.abortTicket(tk)
+// dropTickets gives the spare tickets back when the driver is closed.
+func (q *Queue) dropTickets() {
+	for len(q.spare) > 0 {
+		if tk := q.takeSpare(); tk != nil {
+			q.abortTicket(tk)
+		}
 	}
 }
 

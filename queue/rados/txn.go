@@ -47,10 +47,10 @@ type view struct {
 
 // facts is what a change is made up from, besides the record.
 type facts struct {
-	reservations map[queue.ID]*reservation // the open ones of those that are named
-	own          map[queue.ID]bool         // those that this driver made
-	view         view
-	places       *places
+	groups map[uint64]*group // those that are named, as far as there are any
+	own    map[uint64]bool   // which of them this driver made
+	view   view
+	places *places
 }
 
 // errUnknownPlace says that a frame must be found before a change can be made
@@ -70,29 +70,30 @@ func (e errUnknownPlace) Error() string {
 // a removal.
 type txn struct {
 	facts
-	rec    *record // as it will be
-	now    int64   // nanoseconds since 1970 by the cluster's clock
-	set    map[string][]byte
-	rm     map[string]bool
-	ended  map[queue.ID]bool
-	made   map[queue.ID]*reservation // also those renewed
-	mine   map[queue.ID]bool         // made by this change
-	marks  map[uint64]*mark          // over those of the view; nil: removed
-	unpark map[uint64]bool
-	park   map[uint64]uint64 // newly parked, and what each takes of the capacity
-	short  bool              // a reservation was refused for want of room in the ring
-	data   [][]byte          // of new entries
-	frame  []byte            // of them, when sealed
-	remove string            // the marker up to which the ring is freed
-	frames uint64            // that this removes
-	dirty  bool
+	rec     *record // as it will be
+	now     int64   // nanoseconds since 1970 by the cluster's clock
+	set     map[string][]byte
+	rm      map[string]bool
+	ends    map[uint64]*group // groups of which the states change
+	number  uint64            // of the group that is made
+	made    *group            // that group, or nil
+	strange uint64            // changes of reservations that others made
+	marks   map[uint64]*mark  // over those of the view; nil: removed
+	unpark  map[uint64]bool
+	park    map[uint64]uint64 // newly parked, and what each takes of the capacity
+	short   bool              // a reservation was refused for want of room in the ring
+	data    [][]byte          // of new entries
+	frame   []byte            // of them, when sealed
+	remove  string            // the marker up to which the ring is freed
+	frames  uint64            // that this removes
+	dirty   bool
 }
 
 func newTxn(rec *record, f facts, now int64) *txn {
 	return &txn{
 		facts: f, rec: rec.clone(), now: now,
 		set: map[string][]byte{}, rm: map[string]bool{},
-		ended: map[queue.ID]bool{}, made: map[queue.ID]*reservation{}, mine: map[queue.ID]bool{},
+		ends:  map[uint64]*group{},
 		marks: map[uint64]*mark{}, unpark: map[uint64]bool{}, park: map[uint64]uint64{},
 	}
 }
@@ -118,8 +119,8 @@ func (t *txn) apply(r *request) error {
 	case kindCommit:
 		return t.commit(r)
 	case kindAbort:
-		if res := t.open(r.id); res != nil {
-			t.end(r.id, res)
+		if m := t.open(r.id); m != nil {
+			t.end(r.id, m)
 		}
 		return nil
 	default:
@@ -147,73 +148,101 @@ func (t *txn) reserve(r *request) error {
 		t.short = true
 		return queue.ErrFull
 	}
-	r.id = queue.ID(rec.nextID)
-	rec.nextID++
+	if t.made == nil {
+		t.number, t.made = rec.nextGroup, &group{time: t.now}
+		rec.nextGroup++
+	}
+	r.id = idOf(t.number, t.made.add(member{r.size, r.entries, r.intent}))
 	rec.reservations++
 	rec.reserved += c
 	rec.room += need
-	res := &reservation{time: t.now, size: r.size, entries: r.entries, intent: r.intent}
-	t.made[r.id], t.mine[r.id] = res, true
-	t.put(key(keyReservation, uint64(r.id)), res.encode())
+	t.dirty = true
 	return nil
 }
 
+// group returns a group as it will be, or nil.
+func (t *txn) group(number uint64) *group {
+	if g := t.ends[number]; g != nil {
+		return g
+	}
+	return t.groups[number]
+}
+
 // open returns an open reservation, or nil.
-func (t *txn) open(id queue.ID) *reservation {
-	if t.ended[id] {
-		return nil
+func (t *txn) open(id queue.ID) *member {
+	number, i := splitID(id)
+	return t.group(number).open(i)
+}
+
+// setState changes the state of an open reservation.
+func (t *txn) setState(id queue.ID, state int64) {
+	number, i := splitID(id)
+	g := t.ends[number]
+	if g == nil {
+		g = t.groups[number].clone()
+		t.ends[number] = g
 	}
-	if res := t.made[id]; res != nil {
-		return res
+	g.states[i] = state
+	if !t.own[number] {
+		t.rec.foreign++
+		t.strange++
 	}
-	return t.reservations[id]
+	t.dirty = true
 }
 
 func (t *txn) renew(r *request) error {
-	res := t.open(r.id)
-	if res == nil {
+	if t.open(r.id) == nil {
 		return queue.ErrNoSuchReservation
 	}
-	renewed := *res
-	renewed.time = t.now
-	t.made[r.id] = &renewed
-	t.put(key(keyReservation, uint64(r.id)), renewed.encode())
+	t.setState(r.id, max(t.now, stateEnded+1))
 	return nil
 }
 
 func (t *txn) commit(r *request) error {
-	res := t.open(r.id)
-	if res == nil {
+	m := t.open(r.id)
+	if m == nil {
 		return queue.ErrNoSuchReservation
 	}
 	size := int64(0)
 	for _, p := range r.data {
 		size += int64(len(p))
 	}
-	if size > res.size || len(r.data) > res.entries {
+	if size > m.size || len(r.data) > m.entries {
 		return queue.ErrTooLarge
 	}
-	t.end(r.id, res)
+	t.end(r.id, m)
 	t.data = append(t.data, r.data...)
 	return nil
 }
 
 // end ends a reservation.
-func (t *txn) end(id queue.ID, res *reservation) {
-	t.ended[id] = true
+func (t *txn) end(id queue.ID, m *member) {
 	t.rec.reservations--
-	t.rec.reserved -= cost(res.size, res.entries)
-	t.rec.room -= room(res.size, res.entries)
-	if !t.own[id] && !t.mine[id] {
-		t.rec.foreign++
+	t.rec.reserved -= cost(m.size, m.entries)
+	t.rec.room -= room(m.size, m.entries)
+	t.setState(id, stateEnded)
+}
+
+// putGroups stores the reservations that were made, and what became of others.
+func (t *txn) putGroups() {
+	if t.made != nil {
+		t.put(key(keyGroup, t.number), t.made.encode())
 	}
-	t.drop(key(keyReservation, uint64(id)))
+	for number, g := range t.ends {
+		if g.over() {
+			t.drop(key(keyGroup, number))
+			t.drop(key(keyState, number))
+		} else {
+			t.put(key(keyState, number), g.encodeStates())
+		}
+	}
 }
 
 // seal makes a frame of the new entries, or else frees what can be freed of
 // the ring, if that is worth it.
 func (t *txn) seal() {
 	rec := t.rec
+	t.putGroups()
 	if len(t.data) == 0 {
 		if t.dirty && rec.live-rec.front >= t.worth() {
 			t.trim()

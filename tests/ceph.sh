@@ -11,9 +11,11 @@
 #   tests/ceph.sh radosgw DIR NAME PORT [OPTIONS]
 #                                       start radosgw as client.NAME on 127.0.0.1:PORT
 #
-# Environment: STORE=bluestore|memstore, OSD_SIZE (default 4G, a sparse file).
-# Authentication is off. A daemon's process id is in DIR/NAME.pid; that it is
-# still ours is decided by its command line, so that no other process is hit.
+# Environment: STORE=bluestore|memstore, OSD_SIZE (default 4G, a sparse file),
+# AUTH=none|cephx. With cephx DIR/keyring has the keys of all daemons and of
+# client.admin; for one's own user: ceph -c DIR/ceph.conf auth get-or-create.
+# A daemon's process id is in DIR/NAME.pid; that it is still ours is decided by
+# its command line, so that no other process is hit.
 # For one's own use: start a cluster, and let tests use it by HERALD_TEST_CEPH=DIR.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
@@ -97,9 +99,9 @@ public_addr = 127.0.0.1
 cluster_addr = 127.0.0.1
 ms_bind_ipv6 = false
 ms_bind_msgr1 = false
-auth_cluster_required = none
-auth_service_required = none
-auth_client_required = none
+auth_cluster_required = ${AUTH:-none}
+auth_service_required = ${AUTH:-none}
+auth_client_required = ${AUTH:-none}
 ms_mon_client_mode = crc
 run_dir = $dir
 crash_dir = $dir
@@ -158,6 +160,20 @@ memstore_device_bytes = $(numfmt --from=iec "${OSD_SIZE:-4G}")
 EOF
 }
 
+# write_keys OSDS makes the keys of the monitor, the manager, the OSDs and
+# client.admin.
+write_keys() {
+	local keyring=$dir/keyring i all=(--cap mon 'allow *' --cap osd 'allow *' --cap mgr 'allow *')
+	ceph-authtool -C "$keyring" --gen-key -n mon. --cap mon 'allow *' >/dev/null
+	ceph-authtool "$keyring" --gen-key -n client.admin "${all[@]}"
+	ceph-authtool "$keyring" --gen-key -n mgr.a "${all[@]}"
+	for ((i = 0; i < $1; i++)); do
+		ceph-authtool "$keyring" --gen-key -n "osd.$i" --cap mon 'allow profile osd' --cap osd 'allow *' --cap mgr 'allow profile osd'
+	done
+}
+
+cephx() { grep -q 'auth_client_required = cephx' "$conf"; }
+
 ceph_commands() { timeout 90 ceph -c "$conf" "$@"; }
 
 osd_serves() { grep -qs "state: booting -> active" "$dir/$1.log"; }
@@ -190,14 +206,18 @@ end() { # end SIGNAL DAEMON
 }
 
 start() { # start OSDS
-	local osds=$1 fsid port i uuid mkfs=() commands=
+	local osds=$1 fsid port i uuid mkfs=() keys=() commands=
 	[ ! -e "$conf" ] || { log "$conf exists"; exit 1; }
 	mkdir -p "$dir/mon" "$dir/mgr"
 	fsid=$(cat /proc/sys/kernel/random/uuid)
 	port=$(free_port)
 	write_conf "$fsid" "$port" "$osds"
 	monmaptool --create --clobber --fsid "$fsid" --addv a "[v2:127.0.0.1:$port]" "$dir/monmap" >/dev/null
-	ceph-mon --mkfs -i a -c "$conf" --monmap "$dir/monmap"
+	if cephx; then
+		write_keys "$osds"
+		keys=(--keyring "$dir/keyring")
+	fi
+	ceph-mon --mkfs -i a -c "$conf" --monmap "$dir/monmap" "${keys[@]}"
 	up mon.a
 	for ((i = 0; i < osds; i++)); do
 		uuid=$(cat /proc/sys/kernel/random/uuid)
@@ -220,6 +240,9 @@ radosgw_up() { # radosgw_up NAME PORT OPTIONS...
 	local name=client.$1 port=$2
 	shift 2
 	pid_of "$name" >/dev/null && return 0
+	if cephx && ! grep -q "^\[$name\]" "$dir/keyring"; then
+		ceph_commands auth get-or-create "$name" mon 'allow rw' osd 'allow rwx' >>"$dir/keyring"
+	fi
 	# Now and then radosgw misses the monitor's answer and waits for it in vain
 	# ("no auth handler is set up"): then it is started again.
 	for _ in 1 2 3; do

@@ -31,12 +31,13 @@ const timeout = 2 * time.Minute
 type Options struct {
 	OSDs     int  // default 1; with 3, each object has two copies
 	Memstore bool // keep the objects in memory: they are gone when the OSD is
+	Cephx    bool // clients authenticate, by the keyring that Conf names; else nobody does
 }
 
 // Cluster is a running cluster.
 type Cluster struct {
 	Dir  string // with configuration, logs and data
-	Conf string // ceph.conf for clients; authentication is off
+	Conf string // ceph.conf for clients, which are client.admin
 
 	script string
 	watch  *exec.Cmd      // kills the daemons when its stdin ends; nil: not ours to end
@@ -147,6 +148,9 @@ func start(opts Options) (*Cluster, error) {
 	if opts.Memstore {
 		env = append(env, "STORE=memstore")
 	}
+	if opts.Cephx {
+		env = append(env, "AUTH=cephx")
+	}
 	if err := c.run(env, "start", dir, strconv.Itoa(max(opts.OSDs, 1))); err != nil {
 		c.stop()
 		return nil, err
@@ -208,6 +212,27 @@ func (c *Cluster) Ceph(t testing.TB, args ...string) string {
 
 func (c *Cluster) ceph(args ...string) (string, error) {
 	return output(nil, "ceph", append([]string{"-c", c.Conf, "--connect-timeout", "60"}, args...)...)
+}
+
+// ClientConf returns a ceph.conf like Conf, but for a client that has another
+// keyring.
+func (c *Cluster) ClientConf(t testing.TB, keyring string) string {
+	t.Helper()
+	data, err := os.ReadFile(c.Conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(data), "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "keyring = ") {
+			lines[i] = "keyring = " + keyring
+		}
+	}
+	conf := filepath.Join(t.TempDir(), "ceph.conf")
+	if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return conf
 }
 
 // Pool creates a pool of 8 placement groups and removes it when the test ends.

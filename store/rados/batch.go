@@ -1,0 +1,125 @@
+//go:build rados
+
+package rados
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// background is what runs behind requests: batches, repairs, removals of what
+// nobody uses. Driver.Close waits for it.
+type background struct {
+	ctx    context.Context // of the goroutines, which have no caller
+	cancel context.CancelFunc
+
+	mu      sync.Mutex // guards what follows
+	running int
+	closed  bool
+	idle    chan struct{} // closed when nothing runs after closed
+}
+
+func newBackground() *background {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &background{ctx: ctx, cancel: cancel, idle: make(chan struct{})}
+}
+
+// start runs f in a goroutine. After close it answers false and runs nothing,
+// but what runs already may still start more.
+func (b *background) start(f func(ctx context.Context)) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed && b.running == 0 {
+		return false
+	}
+	b.running++
+	go func() {
+		defer b.done()
+		f(b.ctx)
+	}()
+	return true
+}
+
+func (b *background) done() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.running--; b.running == 0 && b.closed {
+		close(b.idle)
+	}
+}
+
+// close waits until nothing runs any more. After the grace it cancels the
+// context of what still runs.
+func (b *background) close(grace time.Duration) {
+	b.mu.Lock()
+	first := !b.closed
+	b.closed = true
+	if first && b.running == 0 {
+		close(b.idle)
+	}
+	b.mu.Unlock()
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-b.idle:
+	case <-timer.C:
+	}
+	b.cancel()
+	<-b.idle
+}
+
+// batcher makes one operation of the calls that wait for the same object: one
+// batch is under way at a time, and what comes meanwhile makes up the next.
+type batcher[C any] struct {
+	bg  *background
+	max int // calls of a batch
+	do  func(ctx context.Context, batch []C)
+
+	mu      sync.Mutex // guards what follows
+	waiting []C
+	running bool
+}
+
+// newBatcher returns a batcher whose batches do carries out. do answers the
+// calls itself. Its context ends when the driver is closed and its grace is
+// over.
+func newBatcher[C any](bg *background, size int, do func(ctx context.Context, batch []C)) *batcher[C] {
+	return &batcher[C]{bg: bg, max: size, do: do}
+}
+
+// add puts a call into one of the next batches, in the order of the calls. It
+// does not wait. It answers false when the driver is closed.
+func (b *batcher[C]) add(c C) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.running {
+		if !b.bg.start(b.run) {
+			return false
+		}
+		b.running = true
+	}
+	b.waiting = append(b.waiting, c)
+	return true
+}
+
+// run carries out batches until no call waits.
+func (b *batcher[C]) run(ctx context.Context) {
+	for batch := b.take(); batch != nil; batch = b.take() {
+		b.do(ctx, batch)
+	}
+}
+
+// take returns the next batch; nil: there is none, and run has to end.
+func (b *batcher[C]) take() []C {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := min(b.max, len(b.waiting))
+	if n == 0 {
+		b.running, b.waiting = false, nil
+		return nil
+	}
+	batch := b.waiting[:n:n]
+	b.waiting = b.waiting[n:]
+	return batch
+}

@@ -4,7 +4,6 @@ package rados
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -24,9 +23,9 @@ var errBusy = errors.New("the queue is used too much to be checked now")
 // those that are gone or parked, or in the ring), "marks" (of entries that are
 // gone), "ids" (a reservation's number would be given out again), "ring" (frames
 // that do not follow each other, or cannot be read; not repairable), "head" (the
-// class's idea of the ring differs; not repairable), "class" (the class's sum of
-// reservations), "tickets" (of drivers that are gone), and "directory" (the queue
-// is not listed).
+// class's idea of the ring differs; not repairable), "class" (reservations of the
+// class, which only something else can have made), and "directory" (the queue is
+// not listed).
 func (d *Driver) Check(ctx context.Context, name string, repair bool) ([]queue.Finding, error) {
 	if err := d.enter(); err != nil {
 		return nil, err
@@ -340,47 +339,18 @@ func (c *check) class(ctx context.Context) error {
 			c.report("head", false, "the class has the ring from %v to %v of %d, and not from %d to %d of %d",
 				h.front, h.tail, h.end, rec.front, rec.tail, rec.ring)
 		}
-		return c.tickets(ctx, &h, head.Data)
-	})
-}
-
-// tickets compares the class's sum of reservations with these, and looks for
-// old ones.
-func (c *check) tickets(ctx context.Context, h *classHead, raw []byte) (again bool, err error) {
-	sum, newest, old := uint64(0), time.Time{}, 0
-	for _, r := range h.reservations {
-		sum += r.size + 10*uint64(r.entries)&math.MaxUint32
-		if r.time.After(newest) {
-			newest = r.time
+		if len(h.reservations) > 0 {
+			c.report("class", c.repair, "the class has %d reservations, which nobody needs", len(h.reservations))
 		}
-	}
-	for _, r := range h.reservations {
-		if r.time.Before(newest.Add(-sweepEvery)) {
-			old++
+		if len(h.reservations) == 0 || !c.repair {
+			return false, nil
 		}
-	}
-	if old > 0 {
-		c.report("tickets", c.repair, "%d tickets of drivers that are gone", old)
-		if c.repair {
-			return false, c.q.sweep(ctx, orphanAge)
-		}
-	}
-	if h.spilled || h.reserved == sum {
-		return false, nil
-	}
-	c.report("class", c.repair, "the class counts %d bytes reserved, its reservations have %d", h.reserved, sum)
-	if !c.repair {
-		return false, nil
-	}
-	op := librados.NewWrite()
-	op.CmpExt(raw[:headPrefix+h.encoded], 0)
-	op.Write(binary.LittleEndian.AppendUint64(nil, sum), h.reservedAt())
-	if _, err := c.d.operate(ctx, c.q.oid, op, 0); errors.Is(err, librados.ErrMismatch) {
-		return true, nil
-	} else if err != nil {
+		expire := librados.NewWrite()
+		expire.AssertExists()
+		expire.Exec(classQueue, methodRGWExpire, expireBefore(math.MaxUint32*int64(time.Second)))
+		_, err = c.d.operate(ctx, c.q.oid, expire, 0)
 		return false, err
-	}
-	return false, nil
+	})
 }
 
 // directory looks whether the queue is listed.

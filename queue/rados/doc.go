@@ -1,6 +1,6 @@
 // Package rados implements queues and locks in a Ceph cluster, over Ceph's own
-// object classes 2pc_queue and lock, for any number of gateways. It needs the
-// build tag rados; without it there is nothing here.
+// object classes 2pc_queue, queue and lock, for any number of gateways. It needs
+// the build tag rados; without it there is nothing here.
 //
 // # A queue is an object
 //
@@ -18,7 +18,7 @@
 // record with what the writer knew and replaces it (type txn):
 //
 //	assert-exists, compare the record, [assert the lock,]
-//	[2pc_queue_commit or 2pc_queue_remove_entries,]
+//	[queue_enqueue or queue_remove_entries,]
 //	set the record, set and remove keys
 //
 // So changes of one queue happen one after the other, each on the whole state
@@ -40,18 +40,15 @@
 // gateway and queue; calls that come meanwhile are the next. After an answer the
 // next change waits up to a millisecond for those that were answered.
 //
-// # Reservations and tickets
+// # Room
 //
 // Room is held by the record, which is exact: capacity counts what the
-// contract says. The class commits nothing without a reservation of its own;
-// one of these, a ticket, is made ahead for each commit, along with reservations
-// or beside other changes. A ticket promises nothing to anybody. One that is
-// left by a gateway that died is given back by the others after two minutes by
-// the OSD's clock; one that is missing at its commit is made again. Tickets are
-// for 2^31 entries, which the class multiplies by ten in 32 bits, to zero: so
-// its sum of reservations does not grow by ten bytes with each (tracker 74713).
-// OSDs from Squid on count committed entries wrongly for that; nothing here, and
-// no radosgw, looks at this count.
+// contract says. 2pc_queue makes the object, and its head says where the ring
+// is, but its reservations are not used: a commit of that class needs one, which
+// would be an operation of its own before each change. Frames are appended, and
+// the ring is freed, by the class queue, which 2pc_queue is built on and which
+// leaves reservations alone. 2pc_queue reads what is written so. Its count of
+// committed entries (from Squid on) stays zero.
 //
 // # Markers, and reading
 //

@@ -109,17 +109,10 @@ func (d *Driver) Close() error {
 	if !ended {
 		close(d.closed)
 	}
-	queues := make([]*Queue, 0, len(d.queues))
-	for _, q := range d.queues {
-		queues = append(queues, q)
-	}
 	d.mu.Unlock()
 	d.wg.Wait()
 	if ended {
 		return nil
-	}
-	for _, q := range queues {
-		q.dropTickets()
 	}
 	return d.conn.Close()
 }

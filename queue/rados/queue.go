@@ -7,7 +7,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"time"
 
 	"herald/queue"
 )
@@ -27,16 +26,13 @@ type Queue struct {
 	rec    *record // the newest that is known
 	raw    []byte  // as it is stored
 	places places
-	spare  []chan *ticket // for the next commits, when they are there
 
 	// What follows is the runner's alone.
 	view    *view
 	own     map[uint64]*ownGroup // by number
 	changes uint64
-	swept   time.Time
-	biggest uint64 // of the latest frames
-	skip    int    // changes before which not to linger
-	vain    int    // what skip becomes when lingering was in vain again
+	skip    int // changes before which not to linger
+	vain    int // what skip becomes when lingering was in vain again
 }
 
 // ownGroup is reservations that this driver made. What is known of them holds

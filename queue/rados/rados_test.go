@@ -3,7 +3,6 @@
 package rados
 
 import (
-	"encoding/binary"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -131,7 +130,7 @@ func (h *harness) Drift(t *testing.T, name string) string {
 		{"marks", func(_ *record, op *librados.WriteOp) {
 			op.OmapSet(librados.Pair{Key: key(keyMark, 5000), Value: mark{gone: true, cost: 11}.encode()})
 		}},
-		{"class", func(*record, *librados.WriteOp) { h.driftClass(t, name) }},
+		{"class", func(*record, *librados.WriteOp) { reserveInClass(t, h.d, prefixQueue+name, 70) }},
 		{"directory", func(*record, *librados.WriteOp) { h.unlist(t, name) }},
 	}
 	if h.drifts == len(drifts) {
@@ -151,25 +150,6 @@ func (h *harness) Drift(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return d.kind
-}
-
-// driftClass adds to the class's sum of reservations.
-func (h *harness) driftClass(t *testing.T, name string) {
-	t.Helper()
-	read := librados.NewRead()
-	head := read.Read(0, headSize)
-	if _, err := h.d.operate(t.Context(), prefixQueue+name, read, 0); err != nil {
-		t.Fatal(err)
-	}
-	c, err := decodeHead(head.Data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write := librados.NewWrite()
-	write.Write(binary.LittleEndian.AppendUint64(nil, c.reserved+70), c.reservedAt())
-	if _, err := h.d.operate(t.Context(), prefixQueue+name, write, 0); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func (h *harness) unlist(t *testing.T, name string) {

@@ -365,62 +365,35 @@ func (q *Queue) execute(ctx context.Context, t *txn, raw []byte, guards []guard)
 	q.changes++
 	t.rec.sign(q.d.id, q.changes)
 	next := t.rec.encode()
-	for {
-		var tk *ticket
-		if t.frame != nil {
-			var err error
-			if tk, err = q.ticket(ctx, t); err != nil {
-				return false, err
-			}
-		}
-		op, commit := q.operation(t, raw, next, guards, tk)
-		brought, size := q.bring(op, t)
-		flags := librados.Flags(0)
-		if brought != nil {
-			flags = librados.ReturnVec
-		}
-		made := time.Now()
-		q.d.opts.fault("change")
-		_, err := q.d.operate(ctx, q.oid, op, flags)
-		switch {
-		case err == nil:
-			if brought != nil {
-				if id, err := decodeReserve(brought.Data); err == nil {
-					q.keep(&ticket{id: id, size: size, made: made})
-				}
-			}
-			q.done(t, next)
-			return true, nil
-		case errors.Is(err, librados.ErrMismatch):
-			return q.found(ctx, t, tk, guards)
-		case commit != nil && commit.Code == -int(syscall.ENOENT):
-			continue // the ticket was taken for one that nobody uses
-		case errors.Is(err, syscall.EBUSY) && len(guards) > 0:
-			q.keep(tk)
-			return false, q.lapse(ctx, guards)
-		}
-		if !errors.Is(err, ErrClosed) {
-			q.keep(tk)
-		}
-		q.distrust()
-		return false, err
+	op := q.operation(t, raw, next, guards)
+	q.d.opts.fault("change")
+	_, err := q.d.operate(ctx, q.oid, op, 0)
+	switch {
+	case err == nil:
+		q.done(t, next)
+		return true, nil
+	case errors.Is(err, librados.ErrMismatch):
+		return q.found(ctx, t, guards)
+	case errors.Is(err, syscall.EBUSY) && len(guards) > 0:
+		return false, q.lapse(ctx, guards)
 	}
+	q.distrust()
+	return false, err
 }
 
-// operation returns the one operation that a change is, and its step that
-// commits.
-func (q *Queue) operation(t *txn, raw, next []byte, guards []guard, tk *ticket) (op *librados.WriteOp, commit *librados.Step) {
-	op = librados.NewWrite()
+// operation returns the one operation that a change is.
+func (q *Queue) operation(t *txn, raw, next []byte, guards []guard) *librados.WriteOp {
+	op := librados.NewWrite()
 	op.AssertExists()
 	op.CmpXattr(xattrRecord, librados.Equal, raw)
 	for _, g := range guards {
 		g.add(op)
 	}
 	switch {
-	case tk != nil:
-		commit = op.Exec(classQueue, methodCommit, encodeCommit(tk.id, t.frame))
-	case t.remove != "":
-		op.Exec(classQueue, methodRemove, encodeRemove(t.remove, t.frames))
+	case t.frame != nil:
+		op.Exec(classRing, methodEnqueue, encodeEnqueue(t.frame))
+	case t.free != "":
+		op.Exec(classRing, methodFree, encodeFree(t.free))
 	}
 	op.SetXattr(xattrRecord, next)
 	if len(t.set) > 0 {
@@ -433,12 +406,12 @@ func (q *Queue) operation(t *txn, raw, next []byte, guards []guard, tk *ticket) 
 	if len(t.rm) > 0 {
 		op.OmapRm(slices.Collect(maps.Keys(t.rm))...)
 	}
-	return op, commit
+	return op
 }
 
 // found reads the record after a comparison failed. A change of which an
 // answer was lost may have been the reason itself.
-func (q *Queue) found(ctx context.Context, t *txn, tk *ticket, guards []guard) (bool, error) {
+func (q *Queue) found(ctx context.Context, t *txn, guards []guard) (bool, error) {
 	rec, raw, err := q.readRecord(ctx)
 	if err != nil {
 		return false, err
@@ -447,7 +420,6 @@ func (q *Queue) found(ctx context.Context, t *txn, tk *ticket, guards []guard) (
 		q.done(t, raw)
 		return true, nil
 	}
-	q.keep(tk)
 	return false, q.superseded(ctx, guards)
 }
 

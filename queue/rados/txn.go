@@ -66,8 +66,8 @@ func (e errUnknownPlace) Error() string {
 //
 //	compare the record, set it, set and remove keys of the omap
 //
-// with at most one call of the class: a commit, when there are new entries, or
-// a removal.
+// with at most one call of the class: one that appends a frame, when there are
+// new entries, or one that frees the start of the ring.
 type txn struct {
 	facts
 	rec     *record // as it will be
@@ -84,8 +84,7 @@ type txn struct {
 	short   bool              // a reservation was refused for want of room in the ring
 	data    [][]byte          // of new entries
 	frame   []byte            // of them, when sealed
-	remove  string            // the marker up to which the ring is freed
-	frames  uint64            // that this removes
+	free    string            // the marker up to which the ring is freed
 	dirty   bool
 }
 
@@ -271,7 +270,7 @@ func (t *txn) worth() uint64 {
 // trim frees the start of the ring.
 func (t *txn) trim() {
 	rec := t.rec
-	t.remove, t.frames = rec.ring.marker(rec.live), rec.liveFrame-rec.frontFrame
+	t.free = rec.ring.marker(rec.live)
 	rec.front, rec.frontFrame = rec.live, rec.liveFrame
 	t.dirty = true
 }

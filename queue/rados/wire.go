@@ -13,6 +13,7 @@ import (
 // Names of the object classes and of their methods.
 const (
 	classQueue = "2pc_queue"
+	classRing  = "queue" // what 2pc_queue is built on: its ring, without reservations
 	classLock  = "lock"
 
 	methodInit         = "2pc_queue_init"
@@ -23,6 +24,9 @@ const (
 	methodReservations = "2pc_queue_list_reservations"
 	methodList         = "2pc_queue_list_entries"
 	methodRemove       = "2pc_queue_remove_entries"
+
+	methodEnqueue = "queue_enqueue"
+	methodFree    = "queue_remove_entries"
 
 	methodLock         = "lock"
 	methodUnlock       = "unlock"
@@ -167,6 +171,18 @@ func encodeCommit(id uint32, entries ...[]byte) []byte {
 			e.bytes(p)
 		}
 	})
+}
+
+// encodeEnqueue appends an entry to the ring.
+func encodeEnqueue(entry []byte) []byte {
+	e := encoder{b: make([]byte, 0, 16+len(entry))}
+	return e.framed(1, func(e *encoder) { e.u32(1); e.bytes(entry) })
+}
+
+// encodeFree frees the ring before the marker.
+func encodeFree(end string) []byte {
+	e := encoder{}
+	return e.framed(1, func(e *encoder) { e.str(end) })
 }
 
 func encodeAbort(id uint32) []byte {

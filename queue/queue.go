@@ -95,11 +95,13 @@ type Queue interface {
 	Abort(ctx context.Context, id ID) error
 	// List returns the entries after a marker (also one whose entry is gone),
 	// oldest first, at most max entries and, but for the first, about 4 MiB;
-	// more tells whether others follow.
+	// more tells whether others follow. Errors: ErrNoSuchMarker: the medium
+	// went back to an older state, and does not know the marker; to be listed
+	// from the beginning.
 	List(ctx context.Context, after Marker, max int) (entries []Entry, more bool, err error)
 	// Ack removes what was delivered and notes failed attempts. It need not
 	// be durable on return: what an Ack removed may come again after a crash.
-	// Errors: ErrFenced.
+	// Errors: ErrFenced; ErrNoSuchMarker, of UpTo, as for List.
 	Ack(ctx context.Context, ack Ack) error
 	// Reservations returns those whose time stamp is before the given time,
 	// oldest first, at most max.
@@ -112,6 +114,7 @@ type Queue interface {
 // nobody has to poll.
 type Waiter interface {
 	// Wait returns when there is an entry after the marker, or ctx is done.
+	// Errors: ErrNoSuchMarker, as for List.
 	Wait(ctx context.Context, after Marker) error
 }
 
@@ -126,7 +129,7 @@ type Entry struct {
 
 // Ack tells what became of listed entries.
 type Ack struct {
-	// UpTo removes all entries up to and including this one.
+	// UpTo removes this entry and all that were before it when it was listed.
 	UpTo Marker
 	// Done are single entries to be removed. Unknown ones are no error.
 	Done []Marker

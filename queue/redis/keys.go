@@ -55,6 +55,14 @@ func markerNumber(m queue.Marker) (n uint64, ok bool) {
 	return n, ok
 }
 
+// markerArg is a marker for the scripts: what is none is before the first.
+func markerArg(m queue.Marker) string {
+	if _, _, _, ok := parseMarker(string(m)); !ok {
+		return ""
+	}
+	return string(m)
+}
+
 // parseMarker reads number-term-time-size: 13 digits, 4 characters, 16 digits
 // of microseconds, digits.
 func parseMarker(s string) (size int64, number uint64, micros int64, ok bool) {

@@ -41,6 +41,7 @@ func flag(b bool) string {
 }
 
 // call runs a script about the queue and reads the beginning of its answer.
+// Errors: ErrNoSuchQueue, ErrNoSuchMarker.
 func (q *Queue) call(ctx context.Context, s *script, args ...any) (*reader, *node, error) {
 	before := q.past.mark()
 	c := &call{script: s, keys: q.keys, args: append([]any{q.id}, args...)}
@@ -49,6 +50,9 @@ func (q *Queue) call(ctx context.Context, s *script, args ...any) (*reader, *nod
 		return nil, nil, err
 	}
 	r, err := q.d.read(q, n, c, before)
+	if err == nil && r.first() == 3 {
+		err = queue.ErrNoSuchMarker
+	}
 	return r, n, err
 }
 
@@ -148,11 +152,10 @@ const (
 
 // List reads entries, by several calls when there are many.
 func (q *Queue) List(ctx context.Context, after queue.Marker, most int) (entries []queue.Entry, more bool, err error) {
-	number, _ := markerNumber(after)
 	room := pageBytes
 	for more = true; more && len(entries) < most && (room > 0 || len(entries) == 0); {
 		n := min(most-len(entries), listEntries)
-		r, node, err := q.call(ctx, listScript, number, n, min(room, listBytes))
+		r, node, err := q.call(ctx, listScript, markerArg(after), n, min(room, listBytes))
 		if err != nil {
 			return nil, false, q.wrap("list", err)
 		}
@@ -160,7 +163,7 @@ func (q *Queue) List(ctx context.Context, after queue.Marker, most int) (entries
 		list := r.nextList()
 		for list.left() > 0 && list.err == nil {
 			marker := list.nextText()
-			if number, _ = markerNumber(queue.Marker(marker)); number == 0 {
+			if after = queue.Marker(marker); markerArg(after) == "" {
 				return nil, false, q.wrap("list", errReply)
 			}
 			data, ok := list.next().(string)
@@ -201,12 +204,12 @@ func entry(n *node, marker, data, tries string) (queue.Entry, error) {
 	return e, nil
 }
 
-// Ack removes and notes by as many calls as it takes; each is atomic, and the
-// first of them refuses an old fence.
+// Ack removes and notes by as many calls as it takes; each is atomic, and
+// refuses an old fence and an unknown marker.
 func (q *Queue) Ack(ctx context.Context, ack queue.Ack) error {
-	upTo, _ := markerNumber(ack.UpTo)
+	upTo := markerArg(ack.UpTo)
 	done, failed := ack.Done, ack.Failed
-	for first := true; first || upTo > 0 || len(done) > 0 || len(failed) > 0; first = false {
+	for first := true; first || upTo != "" || len(done) > 0 || len(failed) > 0; first = false {
 		n := min(len(done), ackEntries)
 		args := []any{ack.Fence, upTo, ackEntries, n}
 		for _, m := range done[:n] {
@@ -227,7 +230,7 @@ func (q *Queue) Ack(ctx context.Context, ack queue.Ack) error {
 			return q.wrap("ack in", err)
 		}
 		if !more {
-			upTo = 0
+			upTo = ""
 		}
 	}
 	return nil

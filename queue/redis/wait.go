@@ -93,7 +93,6 @@ const (
 // Wait returns when there is an entry after the marker. Whoever commits while
 // somebody waits tells so; without that it asks now and then.
 func (q *Queue) Wait(ctx context.Context, after queue.Marker) error {
-	number, _ := markerNumber(after)
 	c := q.d.waiters.add(q.id)
 	defer q.d.waiters.remove(q.id, c)
 	for {
@@ -101,7 +100,7 @@ func (q *Queue) Wait(ctx context.Context, after queue.Marker) error {
 		if q.d.subscription(ctx) {
 			poll = pollSlow
 		}
-		r, _, err := q.call(ctx, waitScript, number, askFor.Milliseconds())
+		r, _, err := q.call(ctx, waitScript, markerArg(after), askFor.Milliseconds())
 		if err != nil {
 			return q.wrap("wait for", err)
 		}

@@ -1,10 +1,10 @@
 -- ack removes entries and notes failed attempts.
 --
--- ARGV: id; fence, or 0; a number: entries up to it are removed, or 0; how many
+-- ARGV: id; fence, or 0; a marker: entries up to it are removed, or ''; how many
 --   of those at most; the number of single entries to be removed; their
 --   markers; then marker, attempts and time of each that failed
--- Reply: status, or 2 when fenced and nothing was changed; number, term, time;
---   1 when more than that many are left up to the number.
+-- Reply: status, or 2 when fenced; with 2 and 3 nothing was changed; number, term, time;
+--   1 when more than that many are left up to the marker.
 -- Atomic. O(log n) for each entry.
 -- size is that of an entry with its overhead.
 local function size(marker)
@@ -18,20 +18,25 @@ local function all(command, key, args)
   end
 end
 
-local m = call('HMGET', meta, 'id', 'number', 'term', 'fence', 'entries', 'bytes', 'check')
+local m = call('HMGET', meta, 'id', 'number', 'term', 'fence', 'entries', 'bytes', 'check', 'since')
 if m[1] ~= ARGV[1] then
   return gone()
 end
 local reply = {1, tonumber(m[2]), m[3], now(), 0}
-local fence, upto, most, single = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local fence, most, single = tonumber(ARGV[2]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if fence > 0 and fence < tonumber(m[4]) then
   reply[1] = 2
+  return reply
+end
+local upto = place(ARGV[3], m[3], reply[2], m[8])
+if not upto then
+  reply[1] = 3
   return reply
 end
 
 local remove, there = {}, {}
 if upto > 0 then
-  remove = call('ZRANGEBYSCORE', order, '-inf', ARGV[3], 'LIMIT', 0, most + 1)
+  remove = call('ZRANGEBYSCORE', order, '-inf', upto, 'LIMIT', 0, most + 1)
   if #remove > most then
     reply[5] = 1
     remove[#remove] = nil

@@ -58,7 +58,7 @@ for i = 1, last do
       else
         now_ended[id] = token
         number = number + 1
-        suffix = suffix or '-' .. (term == '' and '0000' or string.sub(term, 1, 4)) .. '-' .. stamped .. '-'
+        suffix = suffix or '-' .. short(term) .. '-' .. stamped .. '-'
         for k = at, at + n - 1 do
           number = number + 1
           local score = number .. ''

@@ -3,7 +3,8 @@
 -- ARGV: id; the step; a cursor, '0' at first; '1' to repair; token of the check
 -- Steps:
 --   order     each marker has its data
---   data      each datum has its place in the order
+--   data      each datum has its place in the order. To put one back raises the
+--             fence: whoever acks must have listed anew since
 --   attempts  each has its entry
 --   reserved  each reservation has its time stamp
 --   times     each time stamp has its reservation
@@ -77,6 +78,7 @@ function steps.order()
 end
 
 function steps.data()
+  local back = false
   add('orphan', scan(data, function(marker)
     if call('ZSCORE', order, marker) then
       return false
@@ -84,8 +86,12 @@ function steps.data()
     if repair then
       call('ZADD', order, tonumber(string.sub(marker, 1, 13)), marker)
     end
+    back = true
     return true
   end))
+  if back and repair then
+    call('HINCRBY', meta, 'fence', 1)
+  end
 end
 
 function steps.attempts()

@@ -15,7 +15,7 @@ end
 local time = now()
 local number = math.floor(time / 1000)
 call('HSET', meta, 'id', ARGV[1], 'capacity', ARGV[3], 'entries', 0, 'bytes', 0, 'reservations', 0, 'reserved', 0,
-  'number', number, 'term', '', 'fence', 0, 'wait', 0, 'ended', 0, 'endedNumber', 0)
+  'number', number, 'term', '', 'fence', 0, 'wait', 0, 'ended', 0, 'endedNumber', 0, 'since', 0)
 local term
 term, number = follow(ARGV[2], '', number, time)
 return {1, number, term, time}

@@ -1,16 +1,20 @@
 -- list reads entries in order.
 --
--- ARGV: id; a number: entries after it; how many at most; how many bytes at
+-- ARGV: id; a marker: entries after it, or '' for the first; how many at most; how many bytes at
 --   most, but for the first
 -- Reply: status, number, term, time; 1 when there are more; then marker, data
 --   and attempts of each entry, in one flat array.
 -- O(log n) and what is returned.
-local m = call('HMGET', meta, 'id', 'number', 'term')
+local m = call('HMGET', meta, 'id', 'number', 'term', 'since')
 if m[1] ~= ARGV[1] then
   return gone()
 end
+local after = place(ARGV[2], m[3], tonumber(m[2]), m[4])
+if not after then
+  return {3, tonumber(m[2]), m[3], now()}
+end
 local most, room = tonumber(ARGV[3]), tonumber(ARGV[4])
-local markers = call('ZRANGEBYSCORE', order, '(' .. ARGV[2], '+inf', 'LIMIT', 0, most + 1)
+local markers = call('ZRANGEBYSCORE', order, '(' .. after, '+inf', 'LIMIT', 0, most + 1)
 local take = 0
 for i = 1, math.min(most, #markers) do
   room = room - string.sub(markers[i], 37)

@@ -28,7 +28,8 @@ type Lease interface {
 	// Renew extends the lease to its full time from now.
 	// Errors: ErrLeaseLost.
 	Renew(ctx context.Context) error
-	// Release gives the lock back. A lost lease is no error.
+	// Release gives the lock back, unless its owner has acquired it again
+	// since: that lease stays. A lost lease is no error.
 	Release(ctx context.Context) error
 	// Expires is when the lease ends unless it is renewed, by this process's
 	// monotonic clock.

@@ -17,7 +17,7 @@ type locker struct {
 	d *Driver
 
 	mu      sync.Mutex // guards what follows
-	held    map[string]*lease
+	held    map[string]*lock
 	waiting map[string]*waiting             // who is in Acquire, by lock
 	groups  map[string]map[string]time.Time // group -> owner -> end of membership
 	sweepAt int                             // how many held locks and groups call for a sweep
@@ -34,14 +34,20 @@ type waiting struct {
 // sweepMin is how many locks and groups are not worth a sweep.
 const sweepMin = 1024
 
-// lease is the state of a lock and the handle of its holder.
-type lease struct {
-	l       *locker
-	name    string
+// lock is the state of a lock that is held.
+type lock struct {
 	owner   string
 	fence   uint64
-	ttl     time.Duration
-	expires time.Time // guarded by l.mu
+	expires time.Time // guarded by the locker's mu
+	latest  *lease    // that its owner acquired; likewise
+}
+
+// lease is the handle of one Acquire.
+type lease struct {
+	l    *locker
+	name string
+	held *lock
+	ttl  time.Duration
 }
 
 var (
@@ -51,7 +57,7 @@ var (
 
 func newLocker(d *Driver) *locker {
 	return &locker{
-		d: d, held: make(map[string]*lease), waiting: make(map[string]*waiting),
+		d: d, held: make(map[string]*lock), waiting: make(map[string]*waiting),
 		groups: make(map[string]map[string]time.Time), sweepAt: sweepMin,
 	}
 }
@@ -122,7 +128,7 @@ func (l *locker) sweep(now time.Time) {
 	if len(l.held)+len(l.groups) < l.sweepAt {
 		return
 	}
-	maps.DeleteFunc(l.held, func(_ string, h *lease) bool { return !now.Before(h.expires) })
+	maps.DeleteFunc(l.held, func(_ string, h *lock) bool { return !now.Before(h.expires) })
 	maps.DeleteFunc(l.groups, func(_ string, g map[string]time.Time) bool {
 		maps.DeleteFunc(g, func(_ string, end time.Time) bool { return !now.Before(end) })
 		return len(g) == 0
@@ -141,17 +147,22 @@ func (l *locker) take(name, owner string, ttl time.Duration, fence uint64) (queu
 		if h.owner != owner {
 			return nil, queue.ErrLocked
 		}
-		h.ttl, h.expires = ttl, now.Add(ttl)
-		return h, nil
+		return l.lease(name, h, ttl, now), nil
 	}
 	w := l.waiting[name]
 	if fence <= w.last {
 		return nil, nil
 	}
 	l.sweep(now)
-	h := &lease{l: l, name: name, owner: owner, fence: fence, ttl: ttl, expires: now.Add(ttl)}
+	h := &lock{owner: owner, fence: fence}
 	l.held[name], w.last = h, fence
-	return h, nil
+	return l.lease(name, h, ttl, now), nil
+}
+
+// lease makes the handle of a lock that was just acquired. l.mu is held.
+func (l *locker) lease(name string, h *lock, ttl time.Duration, now time.Time) *lease {
+	h.latest, h.expires = &lease{l: l, name: name, held: h, ttl: ttl}, now.Add(ttl)
+	return h.latest
 }
 
 // nextFence counts fences, durably.
@@ -169,27 +180,27 @@ func (d *Driver) nextFence() (uint64, error) {
 }
 
 // Fence returns the fencing number.
-func (h *lease) Fence() uint64 { return h.fence }
+func (h *lease) Fence() uint64 { return h.held.fence }
 
 // Renew extends the lease; one that has expired is lost.
 func (h *lease) Renew(ctx context.Context) error {
 	h.l.mu.Lock()
 	defer h.l.mu.Unlock()
 	now := h.l.d.opts.Now()
-	if h.l.held[h.name] != h || !now.Before(h.expires) {
+	if h.l.held[h.name] != h.held || !now.Before(h.held.expires) {
 		return queue.ErrLeaseLost
 	}
-	h.expires = now.Add(h.ttl)
+	h.held.expires = now.Add(h.ttl)
 	return nil
 }
 
-// Release gives the lock back.
+// Release gives the lock back, unless its owner acquired it again since.
 func (h *lease) Release(ctx context.Context) error {
 	h.l.mu.Lock()
 	defer h.l.mu.Unlock()
-	if h.l.held[h.name] == h {
+	if h.l.held[h.name] == h.held && h.held.latest == h {
 		delete(h.l.held, h.name)
-		h.expires = h.l.d.opts.Now()
+		h.held.expires = h.l.d.opts.Now()
 	}
 	return nil
 }
@@ -198,5 +209,5 @@ func (h *lease) Release(ctx context.Context) error {
 func (h *lease) Expires() time.Time {
 	h.l.mu.Lock()
 	defer h.l.mu.Unlock()
-	return h.expires
+	return h.held.expires
 }

@@ -74,6 +74,27 @@ func testRelease(t *testing.T, s *suite) {
 	s.wantLocked("a", "one")
 }
 
+// testReleaseLate has an owner acquire what it holds before its Release of the
+// former lease comes: that does not free what it has now.
+func testReleaseLate(t *testing.T, s *suite) {
+	s.releaseLate("a", s.locker(), s.locker())
+}
+
+func (s *suite) releaseLate(name string, mine, again queue.Locker) {
+	s.Helper()
+	first := s.acquireBy(mine, name, "one", hour)
+	second := s.acquireBy(again, name, "one", hour)
+	s.wantErr("Release of the former lease", first.Release(s.ctx), nil)
+	s.wantLockedBy(mine, name, "two")
+	s.wantErr("Renew", second.Renew(s.ctx), nil)
+	s.wantErr("Release of the former lease again", first.Release(s.ctx), nil)
+	s.wantLockedBy(again, name, "two")
+	s.wantErr("Release", second.Release(s.ctx), nil)
+	if third := s.acquireBy(mine, name, "two", hour); third.Fence() <= second.Fence() {
+		s.Errorf("fence %d after %d", third.Fence(), second.Fence())
+	}
+}
+
 func testExpire(t *testing.T, s *suite) {
 	one := s.acquire("a", "one", TTL)
 	s.expire()

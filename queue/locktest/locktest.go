@@ -32,7 +32,7 @@ func Run(t *testing.T, open func(t *testing.T) queuetest.Harness) {
 		name string
 		run  func(t *testing.T, s *suite)
 	}{
-		{"Exclusive", testExclusive}, {"Again", testAgain}, {"Release", testRelease},
+		{"Exclusive", testExclusive}, {"Again", testAgain}, {"Release", testRelease}, {"ReleaseLate", testReleaseLate},
 		{"Expire", testExpire}, {"Renew", testRenew}, {"Many", testMany}, {"Names", testNames},
 		{"Race", testRace}, {"Honest", testHonest},
 

@@ -33,6 +33,7 @@ func testTwoDrivers(t *testing.T, s *suite) {
 	if again := s.acquire("a", "two", hour); again.Fence() != two.Fence() {
 		t.Errorf("fence %d, then %d for the same holder", two.Fence(), again.Fence())
 	}
+	s.releaseLate("late", s.locker(), b)
 	s.honest(s.locker(), b)
 }
 

@@ -21,6 +21,7 @@ type lease struct {
 	name  string
 	owner string
 	fence uint64
+	token string // of the Acquire
 	ttl   time.Duration
 
 	mu      sync.Mutex // guards expires
@@ -38,7 +39,8 @@ func millis(ttl time.Duration) int64 { return max(1, ttl.Milliseconds()) }
 // Acquire takes a lock when the script has run.
 func (l *locker) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (queue.Lease, error) {
 	d := (*Driver)(l)
-	c := &call{script: acquireScript, keys: d.lockKeys(name), args: []any{owner, millis(ttl)}}
+	token := newToken()
+	c := &call{script: acquireScript, keys: d.lockKeys(name), args: []any{owner, millis(ttl), token}}
 	reply, _, err := d.do(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("acquire lock %s: %w", name, err)
@@ -50,7 +52,7 @@ func (l *locker) Acquire(ctx context.Context, name, owner string, ttl time.Durat
 	case fence == 0:
 		return nil, fmt.Errorf("acquire lock %s: %w", name, queue.ErrLocked)
 	}
-	return &lease{d: d, name: name, owner: owner, fence: uint64(fence), ttl: ttl, expires: c.sent.Add(ttl)}, nil
+	return &lease{d: d, name: name, owner: owner, fence: uint64(fence), token: token, ttl: ttl, expires: c.sent.Add(ttl)}, nil
 }
 
 // Fence returns the fencing number.
@@ -85,7 +87,8 @@ func (h *lease) Renew(ctx context.Context) error {
 	return nil
 }
 
-// Release ends the lease when the script has run.
+// Release ends the lease when the script has run, unless its owner acquired it
+// again since.
 func (h *lease) Release(ctx context.Context) error {
 	if _, err := h.call(ctx, 0); err != nil {
 		return fmt.Errorf("release lock %s: %w", h.name, err)
@@ -94,7 +97,7 @@ func (h *lease) Release(ctx context.Context) error {
 }
 
 func (h *lease) call(ctx context.Context, ttl int64) (*call, error) {
-	c := &call{script: renewScript, keys: h.d.lockKeys(h.name)[:1], args: []any{h.owner, strconv.FormatUint(h.fence, 10), ttl}}
+	c := &call{script: renewScript, keys: h.d.lockKeys(h.name)[:1], args: []any{h.owner, strconv.FormatUint(h.fence, 10), ttl, h.token}}
 	_, _, err := h.d.do(ctx, c)
 	return c, err
 }

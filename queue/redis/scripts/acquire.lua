@@ -1,8 +1,8 @@
 -- acquire takes a lock.
 --
--- KEYS: holder HASH owner, fence, which expires with the lease; fence STRING,
---   the newest, which stays
--- ARGV: owner; milliseconds of the lease
+-- KEYS: holder HASH owner, fence, token, which expires with the lease; fence
+--   STRING, the newest, which stays
+-- ARGV: owner; milliseconds of the lease; token of the call
 -- Reply: the fence; 0 when another owner holds the lock. An owner that holds it
 --   has its lease extended. Fences grow by at least the microseconds of the
 --   server's clock, so that they grow also past those of which the server lost
@@ -19,5 +19,6 @@ if not held[1] then
   call('SET', KEYS[2], fence)
   call('HSET', KEYS[1], 'owner', ARGV[1], 'fence', fence)
 end
+call('HSET', KEYS[1], 'token', ARGV[3])
 call('PEXPIRE', KEYS[1], ARGV[2])
 return tonumber(fence)

@@ -35,6 +35,20 @@ var (
 // releaseTimeout bounds the giving back of a lease, which else just runs out.
 const releaseTimeout = 2 * time.Second
 
+// leaseContext is the context of the work under a lease. It says that it has
+// ended as soon as the lease has, also where no timer has run yet: in a process
+// that was stopped and goes on.
+type leaseContext struct {
+	context.Context
+	h *holding
+}
+
+// Err looks at the clock first.
+func (c leaseContext) Err() error {
+	_ = c.h.check() // ends the context
+	return c.Context.Err()
+}
+
 // takeLease acquires a lock. work carries ctx's values but not its end: it
 // ends with the lease. Errors: queue.ErrLocked.
 func takeLease(ctx context.Context, l queue.Locker, name, owner string, ttl time.Duration) (h *holding, work context.Context, err error) {
@@ -42,8 +56,9 @@ func takeLease(ctx context.Context, l queue.Locker, name, owner string, ttl time
 	if err != nil {
 		return nil, nil, err
 	}
-	work, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	inner, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	h = &holding{lease: lease, ttl: ttl, end: end, until: lease.Expires()}
+	work = leaseContext{inner, h}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.renewal = time.AfterFunc(h.renewIn(), func() { h.renew(work) })

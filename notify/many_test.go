@@ -327,6 +327,9 @@ func TestMany_StoppedProcess(t *testing.T) {
 		h.expiry.Stop()
 		h.mu.Unlock()
 		time.Sleep(time.Hour)
+		if work.Err() == nil {
+			t.Error("after an hour the work has not ended")
+		}
 		if err := h.check(); !errors.Is(err, errLeaseOver) || !errors.Is(context.Cause(work), errLeaseOver) {
 			t.Errorf("after an hour: %v, %v", err, context.Cause(work))
 		}

@@ -178,10 +178,14 @@ func (t *Topics) makeQueues(ctx context.Context, topic *Topic) error {
 }
 
 // deleteQueues deletes what a note names, and last the dead letters, which are
-// made only where there is a queue.
+// made only where there is a queue. Before each it looks whether the guard is
+// still held: else there may be another topic of that name by now.
 func (t *Topics) deleteQueues(ctx context.Context, note *queueNote) error {
 	errs := make([]error, note.Shards)
 	remove := func(name string) error {
+		if ctx.Err() != nil {
+			return fmt.Errorf("delete queue %s: %w", name, context.Cause(ctx))
+		}
 		if err := t.queues.Delete(ctx, name); err != nil && !errors.Is(err, queue.ErrNoSuchQueue) {
 			return fmt.Errorf("delete queue %s: %w", name, err)
 		}

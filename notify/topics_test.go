@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestListen(t *testing.T) {
@@ -142,6 +143,51 @@ func TestTopics_NothingLeft(t *testing.T) {
 	eventually(t, "the event", func() bool { return len(sink.got()) > 0 })
 	if got := sink.ofKey("k"); !slices.Equal(got, []string{"ObjectCreated:Put new"}) {
 		t.Errorf("events %v", got)
+	}
+}
+
+// A gateway that is stopped while it deletes a topic, for longer than it holds
+// the guard, does not delete the queues of a topic that was made meanwhile.
+func TestTopics_StoppedDeleter(t *testing.T) {
+	r := newRig(t, quick())
+	r.topic("t", deadEndpoint(), "persistent", "true")
+	other := newRig(t, quick())
+	other.store, other.queues = r.store, r.queues
+	other.open(quick())
+
+	work, unlock, err := r.s.topics.lock(r.ctx, "", "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	note := queueNote{Queue: ":t", Shards: 3, Delete: true}
+	if err := r.s.topics.begin(work, "", "t", &note); err != nil {
+		t.Fatal(err)
+	}
+	_, version, err := r.store.Get(r.ctx, topicRecord("", "t"))
+	if err == nil {
+		err = r.store.Delete(work, topicRecord("", "t"), version)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	// It stops here: its lease ends, and none of its timers runs.
+	h := work.(leaseContext).h
+	h.mu.Lock()
+	h.renewal.Stop()
+	h.expiry.Stop()
+	h.until = time.Now()
+	h.mu.Unlock()
+	if err := h.lease.Release(r.ctx); err != nil {
+		t.Fatal(err)
+	}
+	other.topic("t", deadEndpoint(), "persistent", "true")
+	if err := r.s.topics.carryOut(work, "", "t", &note); !errors.Is(err, errLeaseOver) {
+		t.Errorf("carryOut = %v, want %v", err, errLeaseOver)
+	}
+	unlock()
+	names, err := r.queues.List(r.ctx, ":t")
+	if err != nil || !slices.Equal(names, []string{":t", ":t.1", ":t.2"}) {
+		t.Errorf("queues of the new topic = %v, %v", names, err)
 	}
 }
 

@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// Comparison is how CmpXattr and OmapCmp compare: the object's value stands on
-// the left.
+// Comparison is how CmpXattr and OmapCmp compare. Which value stands on the
+// left differs: with CmpXattr it is the one that is given (Greater: the given
+// one is greater than the object's), with OmapCmp it is the object's.
 type Comparison uint8
 
 // The comparisons. OmapCmp knows only Equal, Less and Greater.

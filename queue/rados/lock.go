@@ -28,8 +28,8 @@ const queueLocks = "queue/"
 // locker gives out leases by the class lock. Each lock is on an object of its
 // own, or on that of its queue. The OSD judges when it expires. A fence is an
 // attribute of the object, and grows in the operation that takes the lock. The
-// cookie of a lock has the fence, so that a lease and a later one of the same
-// owner are not the same holder. Its operations do not wait behind others for
+// cookie of a lock has the fence and a token, so that a lease and a later one of
+// the same owner are not the same holder. Its operations do not wait behind others for
 // the connection: a lease must not end because there is much to do.
 type locker struct {
 	d *Driver
@@ -45,6 +45,9 @@ type lease struct {
 	oid   string
 	owner string
 	fence uint64
+	call  lockCall
+
+	latest *handle // that its owner acquired; guarded by the locker's mu
 
 	mu      sync.Mutex // guards what follows
 	ttl     time.Duration
@@ -53,21 +56,22 @@ type lease struct {
 	lost    bool // another has the lock, or had it
 }
 
+// handle is one Acquire of a lease: its owner may acquire what it holds.
+type handle struct{ *lease }
+
 var (
 	_ queue.Locker = (*locker)(nil)
-	_ queue.Lease  = (*lease)(nil)
+	_ queue.Lease  = (*handle)(nil)
 )
 
 func newLocker(d *Driver) *locker { return &locker{d: d, held: make(map[string]*lease)} }
 
-// call returns the lock's call to the class.
-func (h *lease) call() lockCall {
-	return lockCall{name: lockName, kind: lockExclusive, cookie: cookieOf(h.owner, h.fence)}
+// newCookie returns one that no holder had.
+func newCookie(owner string, fence uint64) string {
+	return fmt.Sprintf("%s#%d.%016x", owner, fence, randomID())
 }
 
-func cookieOf(owner string, fence uint64) string { return fmt.Sprintf("%s#%d", owner, fence) }
-
-// ownerOf is the inverse of cookieOf.
+// ownerOf returns whose a cookie is.
 func ownerOf(cookie string) string {
 	if i := strings.LastIndexByte(cookie, '#'); i >= 0 {
 		return cookie[:i]
@@ -101,7 +105,9 @@ func (l *locker) Acquire(ctx context.Context, name, owner string, ttl time.Durat
 	if held != nil && held.owner == owner {
 		switch err := held.extend(ctx, ttl); {
 		case err == nil:
-			return held, nil
+			if again := l.again(held); again != nil {
+				return again, nil
+			}
 		case !errors.Is(err, queue.ErrLeaseLost):
 			return nil, fmt.Errorf("lock %s: %w", name, err)
 		}
@@ -116,7 +122,19 @@ func (l *locker) Acquire(ctx context.Context, name, owner string, ttl time.Durat
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held[name] = h
-	return h, nil
+	h.latest = &handle{h}
+	return h.latest, nil
+}
+
+// again returns a new handle of a lease, or nil when it was released meanwhile.
+func (l *locker) again(h *lease) *handle {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held[h.name] != h {
+		return nil
+	}
+	h.latest = &handle{h}
+	return h.latest
 }
 
 // lockState is what is known of a lock.
@@ -198,6 +216,7 @@ func (l *locker) take(ctx context.Context, name, owner string, ttl time.Duration
 				return nil, err
 			}
 		}
+		h.call = lockCall{name: lockName, kind: lockExclusive, cookie: newCookie(owner, h.fence)}
 		err = l.lock(ctx, h, &s)
 		switch {
 		case err == nil:
@@ -235,7 +254,7 @@ func (l *locker) lock(ctx context.Context, h *lease, s *lockState) error {
 	} else {
 		op.Create(true)
 	}
-	op.Exec(classLock, methodLock, h.call().encodeLock(h.ttl, 0))
+	op.Exec(classLock, methodLock, h.call.encodeLock(h.ttl, 0))
 	op.SetXattr(xattrFence, binary.BigEndian.AppendUint64(nil, h.fence))
 	_, err := l.d.operate(ctx, h.oid, op, librados.Urgent)
 	return err
@@ -272,7 +291,7 @@ func (h *lease) extend(ctx context.Context, ttl time.Duration) error {
 	expires := h.l.d.opts.Now().Add(ttl)
 	op := librados.NewWrite()
 	op.AssertExists()
-	op.Exec(classLock, methodLock, h.call().encodeLock(ttl, lockMustRenew))
+	op.Exec(classLock, methodLock, h.call.encodeLock(ttl, lockMustRenew))
 	_, err := h.l.d.operate(ctx, h.oid, op, librados.Urgent)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -287,17 +306,21 @@ func (h *lease) extend(ctx context.Context, ttl time.Duration) error {
 	return fmt.Errorf("renew lock %s: %w", h.name, err)
 }
 
-// Release gives the lock back.
-func (h *lease) Release(ctx context.Context) error {
+// Release gives the lock back, unless its owner acquired it again since.
+func (h *handle) Release(ctx context.Context) error {
 	if err := h.l.d.enter(); err != nil {
 		return err
 	}
 	defer h.l.d.leave()
 	h.l.mu.Lock()
-	if h.l.held[h.name] == h {
+	latest := h.latest == h
+	if latest && h.l.held[h.name] == h.lease {
 		delete(h.l.held, h.name)
 	}
 	h.l.mu.Unlock()
+	if !latest {
+		return nil
+	}
 	h.mu.Lock()
 	h.expires = h.l.d.opts.Now()
 	h.mu.Unlock()
@@ -307,7 +330,7 @@ func (h *lease) Release(ctx context.Context) error {
 func (h *lease) unlock(ctx context.Context) error {
 	op := librados.NewWrite()
 	op.AssertExists()
-	op.Exec(classLock, methodUnlock, h.call().encodeUnlock())
+	op.Exec(classLock, methodUnlock, h.call.encodeUnlock())
 	if _, err := h.l.d.operate(ctx, h.oid, op, librados.Urgent); err != nil && !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.EBUSY) {
 		return fmt.Errorf("release lock %s: %w", h.name, err)
 	}
@@ -348,7 +371,7 @@ func (g guard) add(op *librados.WriteOp) {
 		op.CmpXattr(xattrFence, librados.Equal, binary.BigEndian.AppendUint64(nil, g.fence))
 		return
 	}
-	op.Exec(classLock, methodAssertLocked, g.call().encodeAssert())
+	op.Exec(classLock, methodAssertLocked, g.call.encodeAssert())
 }
 
 // lapse notes that the OSD does not take us for the holder.

@@ -37,11 +37,16 @@ type rgwLease struct {
 	fence  uint64
 	ttl    time.Duration
 
+	latest *rgwHandle // that its owner acquired; guarded by the driver's mu
+
 	mu      sync.Mutex // guards what follows
 	expires time.Time
 	ended   bool
 	kept    time.Time // when keep was last done
 }
+
+// rgwHandle is one Acquire of a lease.
+type rgwHandle struct{ *rgwLease }
 
 // Acquire takes a lock.
 func (l rgwLocker) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (queue.Lease, error) {
@@ -66,13 +71,17 @@ func (l rgwLocker) Acquire(ctx context.Context, name, owner string, ttl time.Dur
 
 // acquire takes the lock of a queue: its owner gets the lease that it has. The
 // linearization point is the operation that locks and sets the fence.
-func (r *RGW) acquire(ctx context.Context, q *rgwQueue, owner string, ttl time.Duration) (*rgwLease, error) {
+func (r *RGW) acquire(ctx context.Context, q *rgwQueue, owner string, ttl time.Duration) (*rgwHandle, error) {
 	r.mu.Lock()
 	held := r.leases[q.object]
 	r.mu.Unlock()
 	if held != nil && ownerOf(held.call.cookie) == owner && held.id == q.id {
-		if err := held.renew(ctx, ttl); !errors.Is(err, queue.ErrLeaseLost) {
-			return held, err
+		err := held.renew(ctx, ttl)
+		if err != nil && !errors.Is(err, queue.ErrLeaseLost) {
+			return nil, err
+		}
+		if h := r.again(held); err == nil && h != nil {
+			return h, nil
 		}
 	}
 	for {
@@ -95,7 +104,7 @@ func (r *RGW) acquire(ctx context.Context, q *rgwQueue, owner string, ttl time.D
 				return nil, err
 			}
 		}
-		lease.call = q.lockCall(cookieOf(owner, lease.fence))
+		lease.call = q.lockCall(newCookie(owner, lease.fence))
 		switch err := q.lock(ctx, lease, last); {
 		case errors.Is(err, librados.ErrMismatch):
 			continue
@@ -107,8 +116,21 @@ func (r *RGW) acquire(ctx context.Context, q *rgwQueue, owner string, ttl time.D
 		r.mu.Lock()
 		r.leases[q.object] = lease
 		r.mu.Unlock()
-		return lease, nil
+		if h := r.again(lease); h != nil {
+			return h, nil
+		}
 	}
+}
+
+// again returns a new handle of a lease, or nil when it has ended meanwhile.
+func (r *RGW) again(l *rgwLease) *rgwHandle {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.leases[l.object] != l {
+		return nil
+	}
+	l.latest = &rgwHandle{l}
+	return l.latest
 }
 
 // lockCall is what calls for the lock of the queue's owner have in common.
@@ -229,23 +251,42 @@ func (l *rgwLease) renew(ctx context.Context, ttl time.Duration) error {
 
 // end forgets the lease.
 func (l *rgwLease) end() {
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	l.forget()
+}
+
+// forget is end with the driver's mu held.
+func (l *rgwLease) forget() {
 	l.mu.Lock()
 	l.ended = true
 	l.mu.Unlock()
-	l.r.mu.Lock()
-	defer l.r.mu.Unlock()
 	if l.r.leases[l.object] == l {
 		delete(l.r.leases, l.object)
 	}
 }
 
-// Release gives the lock back: a radosgw may take it within 30 s.
-func (l *rgwLease) Release(ctx context.Context) error {
+// endLatest is end, and true, unless there is a later handle.
+func (l *rgwHandle) endLatest() bool {
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	if l.latest != l {
+		return false
+	}
+	l.forget()
+	return true
+}
+
+// Release gives the lock back, unless its owner acquired it again since: a
+// radosgw may take it within 30 s.
+func (l *rgwHandle) Release(ctx context.Context) error {
 	if err := l.r.own.enter(); err != nil {
 		return err
 	}
 	defer l.r.own.leave()
-	l.end()
+	if !l.endLatest() {
+		return nil
+	}
 	op := librados.NewWrite()
 	op.AssertExists()
 	op.Exec(classLock, methodUnlock, l.call.encodeUnlock())

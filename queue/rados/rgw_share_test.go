@@ -322,7 +322,7 @@ func TestRGW_ReservationsOfRadosgw(t *testing.T) {
 	s.topic("t")
 	wantErr(t, "Create", d.Create(ctx, ":t", 1<<20), nil)
 	s.reserve("t")
-	lease := must[queue.Lease](t)(d.Locker().Acquire(ctx, "queue/:t", "me", time.Minute)).(*rgwLease)
+	lease := must[queue.Lease](t)(d.Locker().Acquire(ctx, "queue/:t", "me", time.Minute)).(*rgwHandle)
 	q := must[queue.Queue](t)(d.Open(ctx, ":t"))
 	if list := must[[]queue.Reservation](t)(q.Reservations(ctx, time.Now().Add(time.Hour), 10)); len(list) != 0 {
 		t.Errorf("Reservations = %+v: what has no intent is not ours", list)

@@ -29,19 +29,6 @@ const (
 	progressEvery = 5 * time.Second
 )
 
-// moveIntent is the intent of reservations that stand for no change: those
-// for entries on their way to another queue, as notify makes them as well. Who
-// finds one that nobody holds ends it: the entries are still where they come
-// from. It is never written.
-var moveIntent = []byte{0x40}
-
-// gatewaysGroup is the group of the gateways that deliver; one whose name ends
-// with probeSuffix only looks.
-const (
-	gatewaysGroup = "gateways"
-	probeSuffix   = "?"
-)
-
 // migration moves all queues of one driver to another.
 //
 // Entries go in order, batch by batch: reserved and committed in the target,
@@ -53,12 +40,17 @@ const (
 //
 // An open reservation is made in the target with the same intent, then ended
 // in the source; the next migration finds it in the target by its intent.
+//
+// While a queue is moved the migration holds the lock of its owner, in both
+// places: neither a gateway that has come meanwhile, nor a radosgw where it
+// shares the queues, takes anything out.
 type migration struct {
 	from, to queue.Driver
 	format   notify.EntryFormat // of events in the target
 	keep     bool               // leave the empty queues in the source
 	force    bool               // also while gateways use them
 	store    string             // identity of the store that it runs on, which only one process has open
+	adopt    bool               // intents that name no store are of this one
 	progress io.Writer
 
 	sum    summary
@@ -99,7 +91,7 @@ func (m *migration) run(ctx context.Context) (summary, error) {
 }
 
 // owner is the migration's name in locks and groups.
-func (m *migration) owner() string { return "migrate-" + m.store + probeSuffix }
+func (m *migration) owner() string { return "migrate-" + m.store + notify.ProbeSuffix }
 
 // lock makes sure that nobody else moves or uses the queues.
 func (m *migration) lock(ctx context.Context) (unlock func(), err error) {
@@ -130,14 +122,14 @@ func (m *migration) checkIdle(ctx context.Context, d queue.Driver, owner string)
 	if m.force {
 		return nil
 	}
-	members, err := d.Locker().Join(ctx, gatewaysGroup, owner, time.Second)
+	members, err := d.Locker().Join(ctx, notify.GatewaysGroup, owner, time.Second)
 	if err != nil {
 		return err
 	}
-	if err := d.Locker().Leave(ctx, gatewaysGroup, owner); err != nil {
+	if err := d.Locker().Leave(ctx, notify.GatewaysGroup, owner); err != nil {
 		return err
 	}
-	if others := slices.DeleteFunc(members, func(o string) bool { return strings.HasSuffix(o, probeSuffix) }); len(others) > 0 {
+	if others := slices.DeleteFunc(members, func(o string) bool { return strings.HasSuffix(o, notify.ProbeSuffix) }); len(others) > 0 {
 		return &exitError{exitBusy, fmt.Sprintf("%d gateways use these queues (%s); stop them first, or wait a lease if they are dead; --force moves all the same",
 			len(others), strings.Join(others, ", "))}
 	}
@@ -170,6 +162,7 @@ type queueMove struct {
 	// may be those at the head of the source.
 	there map[[sha256.Size]byte]queue.Marker
 	last  queue.Marker // the newest entry in the target
+	fence uint64       // of the lock in the source; 0 when it was forced
 }
 
 func (m *migration) moveQueue(ctx context.Context, name string) error {
@@ -188,6 +181,11 @@ func (m *migration) moveQueue(ctx context.Context, name string) error {
 	if q.dst, err = m.to.Open(ctx, name); err != nil {
 		return err
 	}
+	unlock, err := q.lockQueue(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	for _, step := range []func(context.Context) error{q.abortUnfinished, q.look, q.moveEntries, q.moveReservations} {
 		if err := step(ctx); err != nil {
 			return err
@@ -197,6 +195,35 @@ func (m *migration) moveQueue(ctx context.Context, name string) error {
 		return nil
 	}
 	return q.remove(ctx)
+}
+
+// lockQueue takes the lock of the queue's owner in the target and in the source.
+func (q *queueMove) lockQueue(ctx context.Context) (unlock func(), err error) {
+	before := len(q.leases)
+	unlock = func() {
+		for _, l := range q.leases[before:] {
+			_ = l.Release(context.WithoutCancel(ctx)) // else it expires; it went with its queue
+		}
+		q.leases = q.leases[:before]
+	}
+	for _, d := range []queue.Driver{q.to, q.from} {
+		q.fence = 0
+		lease, err := d.Locker().Acquire(ctx, queue.OwnerLock+q.name, q.owner(), moveLease)
+		switch {
+		case errors.Is(err, queue.ErrLocked) && q.force:
+		case errors.Is(err, queue.ErrLocked):
+			unlock()
+			return nil, &exitError{exitBusy, fmt.Sprintf("a gateway, or a radosgw that shares the queues, delivers queue %s; stop it first, "+
+				"or wait until its lock has run out if it is dead (a radosgw's: 90 s); --force moves all the same", q.name)}
+		case err != nil:
+			unlock()
+			return nil, err
+		default:
+			q.leases = append(q.leases, lease)
+			q.fence = lease.Fence()
+		}
+	}
+	return unlock, nil
 }
 
 // remove deletes the source, which is empty, unless a gateway began to use it
@@ -236,7 +263,7 @@ func (q *queueMove) abortUnfinished(ctx context.Context) error {
 		return err
 	}
 	for _, r := range list {
-		if string(r.Intent) != string(moveIntent) {
+		if string(r.Intent) != notify.IntentNone {
 			continue
 		}
 		if err := q.dst.Abort(ctx, r.ID); err != nil {
@@ -343,7 +370,7 @@ func (q *queueMove) copy(ctx context.Context, list []queue.Entry) ([]queue.Marke
 		data[i] = e.Data
 		size += len(e.Data)
 	}
-	id, err := q.dst.Reserve(ctx, moveIntent, int64(max(size, 1)), len(data))
+	id, err := q.dst.Reserve(ctx, []byte(notify.IntentNone), int64(max(size, 1)), len(data))
 	if errors.Is(err, queue.ErrFull) {
 		return nil, &exitError{exitNoSpace, "there is no room in the target: its queue is smaller, or holds something else"}
 	}
@@ -382,7 +409,7 @@ func (q *queueMove) finish(ctx context.Context, list []queue.Entry, markers []qu
 			return err
 		}
 	}
-	return q.src.Ack(ctx, queue.Ack{UpTo: list[len(list)-1].Marker})
+	return q.src.Ack(ctx, queue.Ack{UpTo: list[len(list)-1].Marker, Fence: q.fence})
 }
 
 // moveReservations moves the open reservations.
@@ -412,11 +439,15 @@ func (q *queueMove) moveReservations(ctx context.Context) error {
 }
 
 func (q *queueMove) moveReservation(ctx context.Context, r queue.Reservation, there map[string]bool) error {
-	if !there[string(r.Intent)] && string(r.Intent) != string(moveIntent) {
-		if _, err := q.dst.Reserve(ctx, r.Intent, r.Size, r.Entries); err != nil {
+	intent := r.Intent
+	if q.adopt {
+		intent = notify.AdoptIntent(intent, q.store)
+	}
+	if !there[string(intent)] && string(intent) != notify.IntentNone {
+		if _, err := q.dst.Reserve(ctx, intent, r.Size, r.Entries); err != nil {
 			return err
 		}
-		there[string(r.Intent)] = true
+		there[string(intent)] = true
 		q.sum.Reservations++
 	}
 	return q.src.Abort(ctx, r.ID)

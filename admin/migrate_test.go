@@ -1,18 +1,22 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"herald/journal"
+	"herald/notify"
 	"herald/queue"
 	"herald/queue/embedded"
+	"herald/store"
 )
 
 // newQueues opens embedded queues in a fresh directory.
@@ -289,13 +293,24 @@ func TestMigrate_Refused(t *testing.T) {
 		}
 	}
 	wantCode(exitNoSpace)
-	if _, err := to.Locker().Join(t.Context(), gatewaysGroup, "somebody", time.Minute); err != nil {
+	if _, err := to.Locker().Join(t.Context(), notify.GatewaysGroup, "somebody", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	wantCode(exitBusy)
-	if err := to.Locker().Leave(t.Context(), gatewaysGroup, "somebody"); err != nil {
+	if err := to.Locker().Leave(t.Context(), notify.GatewaysGroup, "somebody"); err != nil {
 		t.Fatal(err)
 	}
+	for _, d := range []queue.Driver{from, to} { // as a radosgw does
+		lease, err := d.Locker().Acquire(t.Context(), queue.OwnerLock+"a.0", "other", time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantCode(exitBusy)
+		if err := lease.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantCode(exitNoSpace)
 	lease, err := from.Locker().Acquire(t.Context(), moveLock, "other", time.Minute)
 	if err != nil {
 		t.Fatal(err)
@@ -305,4 +320,68 @@ func TestMigrate_Refused(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantCode(exitNoSpace)
+}
+
+// TestMigrate_Locked moves a queue whose lock somebody holds, when that is
+// wanted; else nobody can take the lock, or ack under an older one, meanwhile.
+func TestMigrate_Locked(t *testing.T) {
+	from, to := newQueues(t), newQueues(t)
+	fill(t, from, "a.0", 1<<20, 300, 2)
+	want := contents(t, from)
+	lease, err := from.Locker().Acquire(t.Context(), queue.OwnerLock+"a.0", "other", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &migration{from: from, to: to, force: true, progress: io.Discard}
+	if _, err := m.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := equalContents(want, contents(t, to)); s != "" {
+		t.Error(s)
+	}
+	if err := lease.Renew(t.Context()); err != nil {
+		t.Errorf("Renew by the holder = %v", err)
+	}
+	back := &migration{from: to, to: newQueues(t), progress: io.Discard, keep: true}
+	if _, err := back.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	q, err := to.Open(t.Context(), "a.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Ack(t.Context(), queue.Ack{Fence: 1}); !errors.Is(err, queue.ErrFenced) {
+		t.Errorf("Ack under a lease of before = %v, want %v", err, queue.ErrFenced)
+	}
+	if _, err := to.Locker().Acquire(t.Context(), queue.OwnerLock+"a.0", "next", time.Minute); err != nil {
+		t.Errorf("Acquire after the move = %v", err)
+	}
+}
+
+// TestMigrate_Adopt moves an intent of the first version, which names no store:
+// where several share the queues it must name its own.
+func TestMigrate_Adopt(t *testing.T) {
+	v1 := append([]byte{0x41}, bytes.Repeat([]byte{7}, len(store.OpID{}))...)
+	v1 = append(v1, make([]byte, 14)...) // all fields empty
+	for _, adopt := range []bool{true, false} {
+		from, to := newQueues(t), newQueues(t)
+		if err := from.Create(t.Context(), "a.0", 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		q, err := from.Open(t.Context(), "a.0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := q.Reserve(t.Context(), v1, 100, 1); err != nil {
+			t.Fatal(err)
+		}
+		m := &migration{from: from, to: to, store: "this store", adopt: adopt, progress: io.Discard}
+		if _, err := m.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got := contents(t, to)["a.0"].intents
+		if len(got) != 1 || strings.Contains(got[0], "this store") != adopt {
+			t.Errorf("adopt %v: intents %q", adopt, got)
+		}
+	}
 }

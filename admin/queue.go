@@ -36,6 +36,7 @@ type Place struct {
 	queue.Driver
 	Name   string             // in messages
 	Format notify.EntryFormat // of the events in its queues
+	Own    bool               // no other store ever had queues there
 }
 
 // queueNames are the queues that --name names, or all.
@@ -185,7 +186,7 @@ func (a *Admin) queueMigrate(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	m := &migration{store: id, from: from, to: to, format: to.Format, keep: c.keep, force: c.force, progress: c.errOut}
+	m := &migration{store: id, adopt: from.Own, from: from, to: to, format: to.Format, keep: c.keep, force: c.force, progress: c.errOut}
 	sum, err := m.run(ctx)
 	if err != nil {
 		return err

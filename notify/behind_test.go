@@ -290,7 +290,7 @@ func TestBehind_AgeByOwnClock(t *testing.T) {
 					t.Fatal(err)
 				}
 				data := e.renewed(time.Now().Add(off))
-				id, err := q.Reserve(t.Context(), []byte{intentNone}, int64(len(data)), 1)
+				id, err := q.Reserve(t.Context(), []byte(IntentNone), int64(len(data)), 1)
 				if err == nil {
 					err = q.Commit(t.Context(), id, [][]byte{data})
 				}
@@ -327,7 +327,7 @@ func TestBehind_StrangeReservations(t *testing.T) {
 		}
 		reserve("")
 		reserve("from the future")
-		reserve(string([]byte{intentNone})) // a move of another gateway
+		reserve(IntentNone) // a move of another gateway
 		intents := func() (out []string) {
 			list, err := q.Reservations(t.Context(), time.Now().Add(time.Hour), 10)
 			if err != nil {

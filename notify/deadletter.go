@@ -81,7 +81,7 @@ func (d *deadLetters) bury(ctx context.Context, base string, letters ...deadLett
 		size += int64(len(data[i]))
 	}
 	for {
-		id, err := q.Reserve(ctx, []byte{intentNone}, size, len(data))
+		id, err := q.Reserve(ctx, []byte(IntentNone), size, len(data))
 		if err == nil {
 			return q.Commit(ctx, id, data)
 		}
@@ -286,7 +286,7 @@ func (s *Service) requeue(ctx context.Context, topic *Topic, e *entry) error {
 		return fmt.Errorf("redrive: %w", err)
 	}
 	data := s.format(e.renewed(time.Now()))[0]
-	id, err := q.Reserve(ctx, []byte{intentNone}, int64(len(data)), 1)
+	id, err := q.Reserve(ctx, []byte(IntentNone), int64(len(data)), 1)
 	if errors.Is(err, queue.ErrFull) {
 		return ErrFull
 	}

@@ -201,7 +201,7 @@ func TestDispatcher_Undecodable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := q.Reserve(r.ctx, []byte{intentNone}, 100, 1)
+	id, err := q.Reserve(r.ctx, []byte(IntentNone), 100, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

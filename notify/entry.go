@@ -16,10 +16,24 @@ const (
 	entryV1  = 0x01
 	intentV1 = 0x41
 	intentV2 = 0x42 // with the store's identity
-	// intentNone marks a reservation that stands for no op (dead letters,
-	// redrive): if it is found, its work was not finished, and is done anew.
-	intentNone = 0x40
 )
+
+// IntentNone is the intent of a reservation that stands for no op (dead letters,
+// redrive, a move to another queue): if it is found, its work was not finished,
+// and is done anew.
+const IntentNone = "\x40"
+
+// AdoptIntent returns an intent as one of the store with that identity, if it
+// names none: it was in a queue that was never shared, and goes into one that
+// is. Others it returns as they are.
+func AdoptIntent(intent []byte, storeID string) []byte {
+	in, err := decodeIntent(intent)
+	if err != nil || in.op.IsZero() || in.store != "" {
+		return intent
+	}
+	in.store = storeID
+	return in.encode()
+}
 
 // entry is what waits in a queue: the record, and what delivery needs without
 // decoding it.
@@ -244,7 +258,7 @@ func (d *decoder) count() int {
 
 // decodeIntent reads an intent. One that stands for no op gives a zero op.
 func decodeIntent(b []byte) (*intent, error) {
-	if len(b) == 1 && b[0] == intentNone {
+	if string(b) == IntentNone {
 		return &intent{}, nil
 	}
 	var in intent

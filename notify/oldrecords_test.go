@@ -175,7 +175,7 @@ func fill(t *testing.T, queues queue.Driver) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		id, err := q.Reserve(t.Context(), []byte{intentNone}, int64(len(data[0])), 1)
+		id, err := q.Reserve(t.Context(), []byte(IntentNone), int64(len(data[0])), 1)
 		if err == nil {
 			err = q.Commit(t.Context(), id, data)
 		}

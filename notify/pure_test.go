@@ -368,7 +368,7 @@ func TestIntent_RoundTrip(t *testing.T) {
 	if !bytes.Equal(got.encode(), in.encode()) || got.key != in.key || got.rules[1].id != "n2" || got.queues[1] != ":u.3" {
 		t.Errorf("round trip: %+v", got)
 	}
-	if none, err := decodeIntent([]byte{intentNone}); err != nil || !none.op.IsZero() {
+	if none, err := decodeIntent([]byte(IntentNone)); err != nil || !none.op.IsZero() {
 		t.Errorf("decodeIntent(none) = %+v, %v", none, err)
 	}
 }
@@ -405,9 +405,30 @@ func TestEntry_RoundTrip(t *testing.T) {
 	}
 }
 
+func TestAdoptIntent(t *testing.T) {
+	in := goldenIntent()
+	in.store = ""
+	v2 := in.encode()
+	at := 1 + len(in.op) // of the store's name, which is empty
+	v1 := append(append([]byte{intentV1}, v2[1:at]...), v2[at+1:]...)
+	got, err := decodeIntent(AdoptIntent(v1, "s"))
+	if err != nil || got.store != "s" {
+		t.Fatalf("AdoptIntent(version 1) = %+v, %v", got, err)
+	}
+	if got.store = ""; !bytes.Equal(got.encode(), v2) {
+		t.Errorf("AdoptIntent(version 1) = %+v, want %+v", got, in)
+	}
+	in.store = "other"
+	for _, b := range [][]byte{in.encode(), []byte(IntentNone), nil, []byte("from the future")} {
+		if got := AdoptIntent(b, "s"); !bytes.Equal(got, b) {
+			t.Errorf("AdoptIntent(%q) = %q", b, got)
+		}
+	}
+}
+
 func FuzzIntent(f *testing.F) {
 	f.Add(goldenIntent().encode())
-	f.Add([]byte{intentNone})
+	f.Add([]byte(IntentNone))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		in, err := decodeIntent(b)

@@ -50,16 +50,17 @@ type member struct {
 }
 
 const (
-	gatewaysGroup = "gateways"
+	// GatewaysGroup is the group of the gateways that deliver.
+	GatewaysGroup = "gateways"
+	// ProbeSuffix ends the name of who is in a group only to look.
+	ProbeSuffix = "?"
 	// joinSpacing bounds the rate at which topics are joined again: with very
 	// many topics it happens less often.
 	joinSpacing = 10 * time.Millisecond
 	// atOnce is how many calls to the queues' server run at the same time when
 	// there are many alike.
-	atOnce = 16
-	// probeSuffix marks who is in a group only to look.
-	probeSuffix = "?"
-	probeTTL    = time.Second
+	atOnce   = 16
+	probeTTL = time.Second
 )
 
 func topicGroup(queue string) string { return "topic/" + queue }
@@ -150,11 +151,11 @@ func (g *sharing) joinGateways(ctx context.Context) error {
 	if !due {
 		return nil
 	}
-	names, err := g.s.cfg.Queues.Locker().Join(ctx, gatewaysGroup, g.s.owner, g.gatewaysTTL())
+	names, err := g.s.cfg.Queues.Locker().Join(ctx, GatewaysGroup, g.s.owner, g.gatewaysTTL())
 	if err != nil {
 		return fmt.Errorf("join gateways: %w", err)
 	}
-	names = slices.DeleteFunc(names, func(n string) bool { return strings.HasSuffix(n, probeSuffix) })
+	names = slices.DeleteFunc(names, func(n string) bool { return strings.HasSuffix(n, ProbeSuffix) })
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !slices.Equal(names, g.alive) {
@@ -234,7 +235,7 @@ func (g *sharing) leave(ctx context.Context, sh *share) {
 func (g *sharing) leaveAll() {
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
-	if err := g.s.cfg.Queues.Locker().Leave(ctx, gatewaysGroup, g.s.owner); err != nil {
+	if err := g.s.cfg.Queues.Locker().Leave(ctx, GatewaysGroup, g.s.owner); err != nil {
 		g.s.log.Warn("leave gateways: others will notice after a while", "err", err)
 		return
 	}
@@ -284,14 +285,14 @@ func (g *sharing) ours(t *Topic) []int {
 func (g *sharing) strangers(ctx context.Context, queueName string) (bool, error) {
 	l := g.s.cfg.Queues.Locker()
 	look := func(group string) ([]string, error) {
-		me := g.s.owner + probeSuffix
+		me := g.s.owner + ProbeSuffix
 		names, err := l.Join(ctx, group, me, probeTTL)
 		if err != nil {
 			return nil, fmt.Errorf("look at %s: %w", group, err)
 		}
 		return names, l.Leave(ctx, group, me)
 	}
-	alive, err := look(gatewaysGroup)
+	alive, err := look(GatewaysGroup)
 	if err != nil {
 		return false, err
 	}

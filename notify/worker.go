@@ -120,7 +120,7 @@ func (w *worker) turn(ctx context.Context) (err error) {
 
 // session holds the lease once.
 func (w *worker) session(ctx context.Context) (err error) {
-	hold, work, err := takeLease(ctx, w.s.cfg.Queues.Locker(), "queue/"+w.queueName, w.s.owner, w.s.opt.Lease)
+	hold, work, err := takeLease(ctx, w.s.cfg.Queues.Locker(), queue.OwnerLock+w.queueName, w.s.owner, w.s.opt.Lease)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,10 @@ import (
 	"time"
 )
 
+// OwnerLock and the name of a queue are the name of the lock that whoever
+// delivers the queue holds. A driver may keep it with the queue.
+const OwnerLock = "queue/"
+
 // Locker gives out leases. A lease is not proof: its holder may have paused
 // beyond it. Whoever acts on one passes its fencing number along, and repeats
 // nothing that must happen only once.

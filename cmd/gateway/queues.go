@@ -222,7 +222,7 @@ func (p places) Open(ctx context.Context, place string) (admin.Place, error) {
 		return admin.Place{}, err
 	}
 	if u.kind == kindEmbedded {
-		return admin.Place{Driver: keepOpen{p.g.embedded}, Name: u.String()}, nil
+		return admin.Place{Driver: keepOpen{p.g.embedded}, Name: u.String(), Own: true}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()

@@ -47,6 +47,59 @@ func TestOSDRestart(t *testing.T) {
 	t.Logf("%d entries, %d kills", load.acked.Load(), kills)
 }
 
+// TestOSDLost has one OSD of three after the other die under load and stay away
+// for a while. Each object has two copies, so that the queues go on without it;
+// each entry whose commit returned comes exactly once.
+func TestOSDLost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three OSDs: long")
+	}
+	rounds := 1
+	if os.Getenv("HERALD_LONG") == "1" {
+		rounds = 5
+	}
+	c := cephtest.StartOwn(t, cephtest.Options{OSDs: 3})
+	opts := Options{ConfFile: c.Conf, Pool: c.Pool(t), Namespace: "q", Logger: testLogger(t)}
+	d, err := Open(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	var loads []*load
+	for i := range 6 { // in several placement groups
+		name := fmt.Sprintf("q%d", i)
+		create(t, d, name, 10<<20)
+		loads = append(loads, newLoad(t, d, name, 4))
+	}
+	progress := func(when string, id int) {
+		t.Helper()
+		for _, l := range loads {
+			l.progress(t, 50)
+		}
+		if t.Failed() {
+			t.Fatalf("%s osd.%d", when, id)
+		}
+	}
+	for id := range 3 * rounds {
+		c.WaitHealthy(t) // both copies are there
+		c.KillOSD(t, id%3)
+		progress("without", id%3)
+		c.StartOSD(t, id%3)
+		progress("again with", id%3)
+	}
+	entries := int64(0)
+	for i, l := range loads {
+		l.end(t)
+		name := fmt.Sprintf("q%d", i)
+		if st, err := open(t, d, name).Stats(t.Context()); err != nil || st.Entries != 0 || st.Reservations != 0 {
+			t.Errorf("Stats = %+v, %v", st, err)
+		}
+		wantClean(t, d, name)
+		entries += l.acked.Load()
+	}
+	t.Logf("%d entries, %d deaths", entries, 3*rounds)
+}
+
 // load is producers and a consumer, which wants each entry once.
 type load struct {
 	stop  chan struct{}

@@ -17,7 +17,7 @@ import (
 	"herald/tests/cephtest"
 )
 
-func TestMain(m *testing.M) { cephtest.Main(m) }
+func TestMain(m *testing.M) { cephtest.MainDurable(m) }
 
 // connect returns a namespace of its own on the shared cluster.
 func connect(t testing.TB, cfg rados.Config) (*rados.Conn, *rados.IO) {

@@ -40,6 +40,7 @@ type Cluster struct {
 	Conf string // ceph.conf for clients, which are client.admin
 
 	script string
+	memory bool           // objects are gone with the OSD
 	watch  *exec.Cmd      // kills the daemons when its stdin ends; nil: not ours to end
 	stdin  io.WriteCloser // of watch
 	rgws   int            // radosgws that were started; guarded by mu
@@ -53,7 +54,15 @@ var (
 	startOnce sync.Once
 	shared    *Cluster
 	errStart  error
+	durable   bool // shared is, also with -short
 )
+
+// MainDurable is Main for packages whose tests kill the OSD of the shared
+// cluster: it keeps its objects on disk with -short, too.
+func MainDurable(m *testing.M) {
+	durable = true
+	Main(m)
+}
 
 // Main runs the tests of a package and ends the shared cluster before it
 // exits. Without Main the cluster ends a moment after the test binary.
@@ -66,9 +75,11 @@ func Main(m *testing.M) {
 }
 
 // Start returns the cluster that all tests of this binary share, with one
-// OSD. The environment HERALD_TEST_CEPH names the directory (absolute) of a
-// cluster that runs already (tests/ceph.sh start DIR) and is used instead; its
-// end is then up to who started it.
+// OSD. With -short it keeps its objects in memory, which takes half the time;
+// tests that kill an OSD have MainDurable or StartOwn. The environment
+// HERALD_TEST_CEPH names the directory (absolute) of a cluster that runs already
+// (tests/ceph.sh start DIR) and is used instead; its end is then up to who
+// started it.
 func Start(t testing.TB) *Cluster {
 	t.Helper()
 	require(t, "ceph", "ceph-mon", "ceph-mgr", "ceph-osd")
@@ -77,7 +88,7 @@ func Start(t testing.TB) *Cluster {
 			shared, errStart = attach(dir)
 			return
 		}
-		shared, errStart = start(Options{})
+		shared, errStart = start(Options{Memstore: testing.Short() && !durable})
 	})
 	if errStart != nil {
 		t.Fatal(errStart)
@@ -145,6 +156,7 @@ func start(opts Options) (*Cluster, error) {
 		return nil, err
 	}
 	var env []string
+	c.memory = opts.Memstore
 	if opts.Memstore {
 		env = append(env, "STORE=memstore")
 	}
@@ -265,9 +277,16 @@ func (c *Cluster) Namespace(t testing.TB) (pool, namespace string) {
 // KillOSD ends an OSD by SIGKILL.
 func (c *Cluster) KillOSD(t testing.TB, id int) {
 	t.Helper()
-	if err := c.run(nil, "kill", c.Dir, fmt.Sprintf("osd.%d", id)); err != nil {
+	if err := c.killOSD(id); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (c *Cluster) killOSD(id int) error {
+	if c.memory {
+		return errors.New("cephtest: this OSD keeps its objects in memory: use MainDurable or StartOwn")
+	}
+	return c.run(nil, "kill", c.Dir, fmt.Sprintf("osd.%d", id))
 }
 
 // StartOSD starts an OSD that was killed and waits until it serves.
@@ -281,8 +300,7 @@ func (c *Cluster) StartOSD(t testing.TB, id int) {
 // RestartOSD kills an OSD and starts it again. Unlike KillOSD and StartOSD it
 // may be called by any goroutine.
 func (c *Cluster) RestartOSD(id int) error {
-	name := fmt.Sprintf("osd.%d", id)
-	return errors.Join(c.run(nil, "kill", c.Dir, name), c.run(nil, "up", c.Dir, name))
+	return errors.Join(c.killOSD(id), c.run(nil, "up", c.Dir, fmt.Sprintf("osd.%d", id)))
 }
 
 // WaitHealthy waits until every OSD is up and every placement group is active

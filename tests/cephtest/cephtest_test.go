@@ -16,7 +16,7 @@ import (
 	"herald/tests/cephtest"
 )
 
-func TestMain(m *testing.M) { cephtest.Main(m) }
+func TestMain(m *testing.M) { cephtest.MainDurable(m) }
 
 // rados runs the command rados.
 func rados(t *testing.T, c *cephtest.Cluster, in string, args ...string) string {

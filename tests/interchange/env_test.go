@@ -145,7 +145,7 @@ func newPair(t *testing.T) *pair {
 	t.Helper()
 	t.Parallel()
 	gatewaytest.Binary(t) // to build it takes longer than radosgw's pauses
-	c := cephtest.StartOwn(t, cephtest.Options{})
+	c := cephtest.StartOwn(t, cephtest.Options{Memstore: testing.Short()})
 	p := &pair{t: t, cluster: c, rgw: cephtest.StartRadosgw(t, c), receiver: newReceiver(t)}
 	p.radosgw = newSite(t, p.rgw.Endpoint, p.rgw.AccessKey, p.rgw.SecretKey)
 	return p

@@ -36,21 +36,26 @@ build-rados: ## build bin/gateway with the RADOS drivers (needs librados-dev)
 deps: ## install what the tests need (Debian packages, Python packages)
 	@./tests/deps.sh
 
+# Packages with files that need librados, as directories.
+CEPH = $(shell grep -rl '^//go:build rados' --include='*.go' . | xargs -n 1 dirname | sort -u)
+# Those of them that have something without librados where there is none.
+SUITES = $(TAGGED) $(GO) list -e -f '{{if or .GoFiles .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' $(CEPH)
+
 .PHONY: test
-test: deps build ## every test but those that need Ceph, short versions of crash runs and fuzzing included
+test: deps build ## every test; of crash runs, fuzzing and the suites on servers the short versions
 	$(GO) vet ./...
 	$(TAGGED) $(GO) vet ./...
 	GOOS=darwin $(GO) build ./...
-	$(GO) test -timeout 20m $$($(GO) list ./... | grep -v '/queue/redis$$')
+	$(GO) test -timeout 20m $$($(GO) list ./... | grep -vxF "$$($(GO) list -e $(CEPH))" | grep -v '/queue/redis$$')
 	$(GO) test -short -timeout 20m ./queue/redis
+	@$(if $(RADOS),,echo "make: no librados: what needs Ceph is skipped"; [ "$$CI" != true ])
+	$(TAGGED) $(GO) test -short -timeout 20m $$($(SUITES))
 	@$(MAKE) --no-print-directory race-core
-	@$(MAKE) --no-print-directory fuzz FUZZTIME=3s
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=1s
 
-# Not in test yet: see docs/adr/0012-suites-on-ceph.md.
-.PHONY: test-rados
-test-rados: ## every test that needs Ceph: installs it, then runs clusters and radosgw
-	@./tests/deps.sh rados
-	GOFLAGS=-tags=rados $(GO) test -timeout 40m ./rados/... ./queue/rados/... ./tests/cephtest ./tests/interchange ./tests/queues ./tests/crash
+.PHONY: suites
+suites: deps ## the long versions of the suites on Redis and Ceph
+	$(TAGGED) $(GO) test -timeout 60m ./queue/redis $$($(SUITES))
 
 # The contracts' suites once more under the race detector.
 .PHONY: race-core
@@ -72,7 +77,7 @@ lint: ## gofmt, go vet, staticcheck, govulncheck
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (default 5s; long: make fuzz FUZZTIME=10m)
-	@./tests/fuzz.sh "$(GO)" "$(FUZZTIME)"
+	@$(TAGGED) ./tests/fuzz.sh "$(GO)" "$(FUZZTIME)"
 
 .PHONY: crash
 crash: build ## kill the gateway KILLS times (default 1000) under load and check that nothing is lost
@@ -83,6 +88,6 @@ bench: build ## what is measured; see bench/README.md
 	@./bench/run.sh
 
 .PHONY: long
-long: build ## the long versions: 5 GiB multipart, long crash run
+long: build suites ## the long versions: 5 GiB multipart, suites on servers, long crash run
 	HERALD_LONG=1 $(TAGGED) $(GO) test -count=1 -timeout 6h -v -run 'Long|TestPowerLoss|TestManyTopics' ./tests/...
 	@$(MAKE) --no-print-directory crash

@@ -1,8 +1,9 @@
 #!/bin/bash
-# Installs what the tests need and is not there yet: command-line S3 clients and
-# Redis from Debian, boto3 in an environment of its own under .deps; with the
-# argument "rados" Ceph as well. The servers are for the tests to start: none is
-# started here.
+# Installs what the tests need and is not there yet: command-line S3 clients,
+# Redis and Ceph from Debian, boto3 in an environment of its own under .deps. The
+# servers are for the tests to start: none is started here. What cannot be
+# installed is named, and the tests that need it are skipped; in CI (CI=true)
+# that is a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,30 +13,41 @@ packages=()
 need() { # need COMMAND PACKAGE
 	command -v "$1" >/dev/null 2>&1 || [ -e "$1" ] || packages+=("$2")
 }
+missing() { # missing WHAT...
+	echo "deps: install these yourself, or the tests that need them are skipped: $*" >&2
+	[ "${CI:-}" != true ] || exit 1
+}
 PATH=$PATH:/usr/sbin:/sbin
 need /usr/bin/aws awscli
 need s3cmd s3cmd
 need rclone rclone
 need mkfs.ext4 e2fsprogs
 need python3 python3
+python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
 need redis-server redis-server
 need redis-sentinel redis-sentinel
 need redis-cli redis-tools
-if [ "${1:-}" = rados ]; then
-	need ceph-mon ceph-mon
-	need ceph-mgr ceph-mgr
-	need ceph-osd ceph-osd
-	need ceph ceph-common
-	need radosgw radosgw
-	need /usr/include/rados/librados.h librados-dev
-fi
 need gcc gcc
 need /usr/include/stdlib.h libc6-dev
-if [ ${#packages[@]} -gt 0 ]; then
-	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-		echo "deps: install these yourself: ${packages[*]}" >&2
-		[ "${CI:-}" = true ] && exit 1 || exit 0
-	fi
+basic=("${packages[@]}")
+packages=()
+need ceph-mon ceph-mon
+need ceph-mgr ceph-mgr
+need ceph-osd ceph-osd
+need ceph ceph-common
+need radosgw radosgw
+need /usr/include/rados/librados.h librados-dev
+ceph=("${packages[@]}")
+
+install() { # install PACKAGE...
+	[ $# -gt 0 ] || return 0
+	apt-get install -y -qq --no-install-recommends "$@" >/dev/null || missing "$@"
+}
+if [ ${#basic[@]} -eq 0 ] && [ ${#ceph[@]} -eq 0 ]; then
+	: # all is there
+elif [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	missing "${basic[@]}" "${ceph[@]}"
+else
 	export DEBIAN_FRONTEND=noninteractive
 	policy=/usr/sbin/policy-rc.d # asked before a package starts its service
 	if [ ! -e "$policy" ]; then
@@ -44,14 +56,14 @@ if [ ${#packages[@]} -gt 0 ]; then
 		trap 'rm -f "$policy"' EXIT
 	fi
 	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+	install "${basic[@]}"
+	install "${ceph[@]}"
 	if command -v systemctl >/dev/null; then # nor at the next boot
 		for service in redis-server redis-sentinel; do
-			[[ " ${packages[*]} " != *" $service "* ]] || systemctl disable -q "$service" 2>/dev/null || true
+			[[ " ${basic[*]} " != *" $service "* ]] || systemctl disable -q "$service" 2>/dev/null || true
 		done
 	fi
 fi
 if ! .deps/venv/bin/python -c "import boto3, sys; sys.exit(boto3.__version__ != '$BOTO3')" 2>/dev/null; then
-	python3 -m venv .deps/venv
-	.deps/venv/bin/pip install -q "boto3==$BOTO3"
+	{ python3 -m venv .deps/venv && .deps/venv/bin/pip install -q "boto3==$BOTO3"; } || missing boto3
 fi

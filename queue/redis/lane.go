@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -47,7 +48,9 @@ type lane struct {
 	n *node
 
 	mu      sync.Mutex // guards what follows
-	waiting []*op
+	waiting []*group   // one for each queue, in the order of their first ops
+	open    map[*past]*group
+	ops     int // in waiting
 	workers int
 	began   time.Time // the newest of what is under way
 }
@@ -73,7 +76,17 @@ func (l *lane) submit(o *op) error {
 		}
 		l.workers++
 	}
-	l.waiting = append(l.waiting, o)
+	g := l.open[o.q.past]
+	if g == nil || g.work+o.work > scriptWork || g.size+o.size > scriptBytes {
+		g = &group{q: o.q}
+		if l.open == nil {
+			l.open = make(map[*past]*group)
+		}
+		l.open[o.q.past] = g
+		l.waiting = append(l.waiting, g)
+	}
+	g.add(o)
+	l.ops++
 	return nil
 }
 
@@ -81,18 +94,18 @@ func (l *lane) submit(o *op) error {
 // those that are used are stuck. One that sends much at once costs server and
 // gateway less than two that send half of it each.
 func (l *lane) behind() bool {
-	return len(l.waiting) >= enoughOps || time.Since(l.began) > stuckAfter
+	return l.ops >= enoughOps || time.Since(l.began) > stuckAfter
 }
 
 // work sends what waits until nothing does.
 func (l *lane) work() {
 	for {
 		l.gather()
-		ops := l.take()
-		if ops == nil {
+		groups := l.take()
+		if groups == nil {
 			return
 		}
-		l.send(ops)
+		l.send(groups)
 	}
 }
 
@@ -101,7 +114,7 @@ func (l *lane) work() {
 func (l *lane) gather() {
 	for n := -1; ; {
 		l.mu.Lock()
-		now := len(l.waiting)
+		now := l.ops
 		l.mu.Unlock()
 		if now == n {
 			return
@@ -111,9 +124,9 @@ func (l *lane) gather() {
 	}
 }
 
-// take returns the next ops to be sent together, in their order; or nil, and
-// the worker has ended.
-func (l *lane) take() []*op {
+// take returns what is to be sent next, together; or nil, and the worker has
+// ended.
+func (l *lane) take() []*group {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.waiting) == 0 {
@@ -122,19 +135,24 @@ func (l *lane) take() []*op {
 	}
 	n, size, work := 0, 0, 0
 	for n < len(l.waiting) {
-		size += l.waiting[n].size
-		work += l.waiting[n].work
+		g := l.waiting[n]
+		size += g.size
+		work += g.work
 		if n > 0 && (size > pipelineSize || work > pipelineWork) {
 			break
 		}
+		if l.open[g.q.past] == g {
+			delete(l.open, g.q.past)
+		}
+		l.ops -= g.n
 		n++
 	}
 	l.began = time.Now()
-	ops := l.waiting[:n:n]
+	groups := l.waiting[:n:n]
 	if l.waiting = l.waiting[n:]; len(l.waiting) == 0 {
 		l.waiting = nil // not to keep what was sent
 	}
-	return ops
+	return groups
 }
 
 // group is what one script call does for a queue.
@@ -148,37 +166,42 @@ type group struct {
 	call *call
 }
 
-// send sends ops and passes on what becomes of them.
-func (l *lane) send(ops []*op) {
-	open := make(map[*past]*group)
-	var groups []*group
-	for _, o := range ops {
-		if !o.wanted() {
+func (g *group) add(o *op) {
+	g.ops[o.kind] = append(g.ops[o.kind], o)
+	g.n++
+	g.size += o.size
+	g.work += o.work
+}
+
+// send sends groups and passes on what becomes of them.
+func (l *lane) send(groups []*group) {
+	calls := make([]*call, 0, len(groups))
+	for _, g := range groups {
+		g.drop()
+		if g.n == 0 {
 			continue
 		}
-		g := open[o.q.past]
-		if g == nil || g.work+o.work > scriptWork || g.size+o.size > scriptBytes {
-			g = &group{q: o.q}
-			open[o.q.past] = g
-			groups = append(groups, g)
-		}
-		g.ops[o.kind] = append(g.ops[o.kind], o)
-		g.n++
-		g.size += o.size
-		g.work += o.work
-	}
-	calls := make([]*call, len(groups))
-	for i, g := range groups {
 		g.past = g.q.past.mark()
 		g.call = g.compose(l.d)
-		calls[i] = g.call
+		calls = append(calls, g.call)
 	}
 	if len(calls) == 0 {
 		return
 	}
 	l.d.exec(context.WithoutCancel(l.d.ctx), l.n, calls...)
 	for _, g := range groups {
-		g.finish(l.d, l.n)
+		if g.n > 0 {
+			g.finish(l.d, l.n)
+		}
+	}
+}
+
+// drop leaves out the ops that nobody waits for any more.
+func (g *group) drop() {
+	g.n = 0
+	for kind, ops := range g.ops {
+		g.ops[kind] = slices.DeleteFunc(ops, func(o *op) bool { return !o.wanted() })
+		g.n += len(g.ops[kind])
 	}
 }
 

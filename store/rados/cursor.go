@@ -109,6 +109,11 @@ func (c *cursor) read(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read a shard of an index: %w", err)
 	}
+	if strings.HasPrefix(string(p.state.Data), shardFrozen) { // the bucket may be gone
+		if err := c.l.x.load(ctx, c.l.x.version()); err != nil {
+			return err
+		}
+	}
 	to, err := c.horizon(&p)
 	if err != nil {
 		return err

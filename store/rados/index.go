@@ -3,6 +3,7 @@
 package rados
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,7 @@ type indexEnv struct {
 	gateway string                   // id of this process, never used again
 	fault   func(point string) error // of tests: an error stops there; nil: none
 	now     func() time.Time
+	limits  indexLimits
 	log     *slog.Logger
 }
 
@@ -76,6 +78,23 @@ func (e *indexEnv) at(point string) error {
 	return nil
 }
 
+// indexLimits are what a test makes smaller; zero: as it should be.
+type indexLimits struct {
+	mark   time.Duration // after which a change that was not renewed is taken for dead; a minute
+	head   time.Duration // for which a head remembers that its key was removed; an hour
+	frozen time.Duration // after which who froze a shard is taken for dead; 30 s
+	drop   time.Duration // for which a bucket that is deleted waits for changes under way; 2 s
+	split  int64         // entries of a shard that is split; 100,000
+}
+
+func (a *indexLimits) setDefaults() {
+	a.mark = cmp.Or(a.mark, time.Minute)
+	a.head = cmp.Or(a.head, time.Hour)
+	a.frozen = cmp.Or(a.frozen, 30*time.Second)
+	a.drop = cmp.Or(a.drop, 2*time.Second)
+	a.split = cmp.Or(a.split, 100_000)
+}
+
 // index is the index of one bucket. It repeats for listings what the heads
 // say. Its methods may be called concurrently; there is one for each bucket
 // in a process.
@@ -88,10 +107,14 @@ type index struct {
 	layout  *layout    // nil: not read yet
 	gone    bool       // the bucket is deleted
 	shards  map[string]*shard
+
+	sweeping sync.Mutex // held by a sweep; guards what follows
+	seen     map[string]seenMark
 }
 
 // openIndex returns a bucket's index. It reads nothing.
 func openIndex(env *indexEnv, bid string) *index {
+	env.limits.setDefaults()
 	return &index{env: env, bid: bid, shards: map[string]*shard{}}
 }
 
@@ -311,6 +334,9 @@ func (x *index) load(ctx context.Context, bad uint64) error {
 		return err
 	}
 	l, err := readLayout(ctx, x.env.io, x.bid)
+	if err == nil && l.Deleted {
+		err = store.ErrNoSuchBucket
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if errors.Is(err, store.ErrNoSuchBucket) {

@@ -124,12 +124,13 @@ func (h *memoryHeads) want() (infos []store.Info, s sums) {
 type indexes struct {
 	heads *memoryHeads
 	x     []*index
+	keys  int // that randomChange uses
 }
 
 func newIndexes(t testing.TB, gateways int) *indexes {
 	t.Helper()
 	pool, ns := cephtest.Start(t).Namespace(t)
-	f := &indexes{heads: newMemoryHeads()}
+	f := &indexes{heads: newMemoryHeads(), keys: 20}
 	bid := fmt.Sprintf("%016x", rand.Uint64())
 	for i := range gateways {
 		env := newTestEnv(t, pool, ns, f.heads)
@@ -230,32 +231,58 @@ func (f *indexes) check(t testing.TB) {
 		if d := gocmp.Diff(want, got, cmpopts.EquateEmpty()); d != "" {
 			t.Fatalf("listing by gateway %d (-want +got):\n%s", i, d)
 		}
+		keys := slices.DeleteFunc(slices.Clone(want), func(i store.Info) bool { return !i.IsLatest || i.DeleteMarker })
+		got = listAll(t, x, store.ListOptions{Max: 7})
+		if d := gocmp.Diff(keys, got, cmpopts.EquateEmpty()); d != "" {
+			t.Fatalf("listing of keys by gateway %d (-want +got):\n%s", i, d)
+		}
 	}
 }
 
 func TestIndex_ManyGatewaysChangeTheSameKeys(t *testing.T) {
 	f := newIndexes(t, 2)
+	f.load(t, 24, 60, func() {})
+	f.check(t) // with marks
+	f.settled(t)
+}
+
+// settled waits until nothing is under way, and compares entries and sums with
+// the heads.
+func (f *indexes) settled(t testing.TB) {
+	t.Helper()
+	f.drain(t)
+	f.check(t)
+	_, want := f.heads.want()
+	for _, x := range f.x {
+		if got, err := x.stats(t.Context()); got != want || err != nil {
+			t.Fatalf("stats = %+v, %v, want %+v", got, err, want)
+		}
+	}
+}
+
+// load changes random keys by all gateways at once, n times by each of some
+// clients, until what else is done at the same time returns.
+func (f *indexes) load(t *testing.T, clients, n int, meanwhile func()) {
+	t.Helper()
 	var wg sync.WaitGroup
-	for i := range 24 {
+	for i := range clients {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(i), 1))
-			for range 60 {
-				if err := f.randomChange(t.Context(), f.x[i%2], r); err != nil {
+			for range n {
+				if err := f.randomChange(t.Context(), f.x[i%len(f.x)], r); err != nil {
 					t.Error(err)
 					return
 				}
 			}
 		})
 	}
+	meanwhile()
 	wg.Wait()
-	f.check(t) // with marks
-	f.drain(t)
-	f.check(t)
 }
 
 // randomChange makes a random change of one of a few keys.
 func (f *indexes) randomChange(ctx context.Context, x *index, r *rand.Rand) error {
-	key, tag := fmt.Sprintf("key\x00%02d", r.IntN(20)), store.NewOpID()
+	key, tag := fmt.Sprintf("key\x00%02d", r.IntN(f.keys)), store.NewOpID()
 	m, err := x.begin(ctx, key, tag)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"herald/store"
 )
@@ -16,7 +17,7 @@ const (
 	spaceCurrent  = "e/" // KEY: the current version, or a delete marker
 	spaceVersions = "v/" // KEY NUMBER ID: a noncurrent version; the newest first
 	spaceMarks    = "p/" // KEY TAG: a change that was begun
-	spaceDead     = "d/" // KEY: the head may be a tombstone, to be swept
+	spaceDead     = "d/" // TIME KEY: the head may be a tombstone, to be swept
 	spaceSums     = "s/" // what one gateway's changes added; not by key
 )
 
@@ -40,6 +41,30 @@ func markKey(key string, tag store.OpID) string { return omapKey(spaceMarks, key
 
 func versionKey(info *store.Info) string {
 	return versionBound(info.Key, info.Seq) + info.VersionID
+}
+
+// deadKey notes that a key was removed, in the order of time.
+func deadKey(key string, at time.Time) string {
+	return omapKey(fmt.Sprintf("%s%016x", spaceDead, uint64(at.UnixNano())), key)
+}
+
+// splitDeadKey is the inverse of deadKey.
+func splitDeadKey(name string) (key string, at time.Time, ok bool) {
+	key, _, ok = splitOmapKey(name)
+	if !ok || len(key) < 16 {
+		return "", at, false
+	}
+	ns, err := strconv.ParseUint(key[:16], 16, 63)
+	return key[16:], time.Unix(0, int64(ns)), err == nil
+}
+
+// splitMarkKey is the inverse of markKey.
+func splitMarkKey(name string) (key string, tag store.OpID, ok bool) {
+	key, rest, ok := splitOmapKey(name)
+	if ok {
+		tag, ok = store.ParseOpID(rest)
+	}
+	return key, tag, ok
 }
 
 // versionBound comes before the versions of key that have the number seq, and

@@ -36,12 +36,7 @@ func (x *index) list(ctx context.Context, opts store.ListOptions) (*store.Page, 
 		if !errors.Is(err, errShardGone) || ctx.Err() != nil {
 			return nil, fmt.Errorf("list a bucket: %w", err)
 		}
-		for _, c := range l.cursors {
-			if err := c.s.replaced(ctx); err != nil {
-				return nil, fmt.Errorf("list a bucket: %w", err)
-			}
-		}
-		if err := x.load(ctx, version); err != nil {
+		if err := x.follow(ctx, shards, version); err != nil {
 			return nil, err
 		}
 	}

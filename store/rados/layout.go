@@ -78,8 +78,8 @@ func complete(bits string, shards []shardRef) bool {
 	return n > 0 && complete(bits+"0", shards[:n]) && complete(bits+"1", shards[n:])
 }
 
-// readLayout reads a bucket's layout. Errors: store.ErrNoSuchBucket, also when
-// the bucket is deleted.
+// readLayout reads a bucket's layout, also that of a deleted one. Errors:
+// store.ErrNoSuchBucket.
 func readLayout(ctx context.Context, io *librados.IO, bid string) (*layout, error) {
 	op := librados.NewRead()
 	data := op.Read(0, 1<<20)
@@ -94,9 +94,7 @@ func readLayout(ctx context.Context, io *librados.IO, bid string) (*layout, erro
 	if err != nil {
 		return nil, err
 	}
-	if l.version = version; l.Deleted {
-		return nil, store.ErrNoSuchBucket
-	}
+	l.version = version
 	return l, nil
 }
 

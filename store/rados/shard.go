@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,6 +44,12 @@ type shard struct {
 	slow *batcher[*indexCall] // which asks the heads
 
 	fastTally, slowTally tally
+	added                int64       // by fast, since the shard was looked at
+	splitting            atomic.Bool // this gateway looks whether to split it, or does
+
+	mu       sync.Mutex // guards what follows
+	meets    string     // the state that was met last
+	meetsFor time.Time  // since when
 }
 
 func newShard(x *index, ref shardRef) *shard {
@@ -105,7 +113,7 @@ func (w *shardWrite) change(key string, c *indexChange, now time.Time) {
 		w.sums.add(sumsOf(&c.now.info, 1))
 	} else {
 		w.set[name] = nil
-		w.set[omapKey(spaceDead, key)] = markValue(false, now, "")
+		w.set[deadKey(key, now)] = []byte{1}
 	}
 	for i := range c.remove {
 		w.set[versionKey(&c.remove[i])] = nil
@@ -118,7 +126,7 @@ func (w *shardWrite) change(key string, c *indexChange, now time.Time) {
 	}
 }
 
-// write does a write. Errors: librados.ErrMismatch, ENOENT, ENODATA: something is not as
+// write does a write; t counts what it adds. Errors: librados.ErrMismatch, ENOENT, ENODATA: something is not as
 // expected, and nothing was written.
 func (s *shard) write(ctx context.Context, w *shardWrite, t *tally) error {
 	if err := s.find(ctx, t); err != nil {
@@ -193,6 +201,7 @@ func (s *shard) process(ctx context.Context, batch []*indexCall) {
 		if err == nil {
 			answerAll(now, nil)
 			s.slowly(rest)
+			s.grown(now)
 			return
 		}
 		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
@@ -323,7 +332,9 @@ func (s *shard) judge(ctx context.Context, err error) (judgement, error) {
 	case state == shardLive:
 		return judgeDiffers, nil
 	case strings.HasPrefix(state, shardFrozen):
-		s.thaw(ctx, state)
+		if err := s.frozen(ctx, state); errors.Is(err, store.ErrNoSuchBucket) {
+			return judgeEnd, err
+		}
 		return judgeAgain, nil
 	}
 	return judgeMoved, nil
@@ -351,11 +362,7 @@ func (s *shard) readState(ctx context.Context) (string, error) {
 // moved gives calls to the shards that took this one's place.
 func (s *shard) moved(ctx context.Context, calls []*indexCall) {
 	for wait := firstPause; ; wait = wait.sleep(ctx) {
-		version := s.x.version()
-		err := s.replaced(ctx)
-		if err == nil {
-			err = s.x.load(ctx, version)
-		}
+		err := s.x.follow(ctx, []*shard{s}, s.x.version())
 		switch {
 		case errors.Is(err, store.ErrNoSuchBucket):
 			answerAll(calls, err)
@@ -391,5 +398,5 @@ func (p pause) sleep(ctx context.Context) pause {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return min(2*p, pause(time.Second))
+	return min(2*p, pause(200*time.Millisecond))
 }

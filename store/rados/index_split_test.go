@@ -1,0 +1,100 @@
+//go:build rados
+
+package rados
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"herald/store"
+)
+
+func (f *indexes) limit(limits indexLimits) {
+	limits.setDefaults()
+	for _, x := range f.x {
+		x.env.limits = limits
+	}
+}
+
+func (f *indexes) shards(t testing.TB) int {
+	t.Helper()
+	for _, x := range f.x {
+		if _, err := x.sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shards, _, err := f.x[0].all(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(shards)
+}
+
+func TestIndex_SplitUnderLoad(t *testing.T) {
+	f := newIndexes(t, 2)
+	f.keys = 500
+	f.limit(indexLimits{split: 200})
+	f.load(t, 24, 80, func() {
+		for range 10 {
+			listAll(t, f.x[0], store.ListOptions{Max: 50, Versions: true})
+		}
+	})
+	f.check(t)
+	f.settled(t)
+	if n := f.shards(t); n < 4 {
+		t.Errorf("%d shards", n)
+	}
+	f.settled(t)
+}
+
+// TestIndex_SplitStopped stops a split at each of its points; the others go on
+// with what it left.
+func TestIndex_SplitStopped(t *testing.T) {
+	for point, patience := range map[string]time.Duration{"index.split.copied": 3 * time.Second, "index.split.gone": time.Minute} {
+		t.Run(point, func(t *testing.T) {
+			f := newIndexes(t, 2)
+			f.limit(indexLimits{frozen: patience})
+			f.load(t, 4, 20, func() {})
+			stop := errors.New("stop")
+			f.x[0].env.fault = func(p string) error {
+				if p == point {
+					return stop
+				}
+				return nil
+			}
+			shards, _, err := f.x[0].all(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.load(t, 4, 20, func() {
+				if err := shards[0].split(t.Context()); !errors.Is(err, stop) {
+					t.Errorf("split = %v", err)
+				}
+			})
+			f.settled(t)
+			if n, want := f.shards(t), map[string]int{"index.split.copied": 1, "index.split.gone": 2}[point]; n != want {
+				t.Errorf("%d shards, want %d", n, want)
+			}
+		})
+	}
+}
+
+func TestLayout_Find(t *testing.T) {
+	l := &layout{Shards: []shardRef{{"0", "a"}, {"10", "b"}, {"110", "c"}, {"111", "d"}}}
+	if !complete("", l.Shards) || complete("", l.Shards[1:]) || complete("", l.Shards[:3]) {
+		t.Error("complete")
+	}
+	count := map[string]int{}
+	for i := range 8000 {
+		ref, ok := l.find(fmt.Sprint(i))
+		if !ok || keyBits(fmt.Sprint(i))[:len(ref.Bits)] != ref.Bits {
+			t.Fatalf("find = %v, %t", ref, ok)
+		}
+		count[ref.Tag]++
+	}
+	if count["a"] < 3500 || count["b"] < 1700 || count["c"] < 800 || count["d"] < 800 {
+		t.Errorf("keys of shards: %v", count)
+	}
+}

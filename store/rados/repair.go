@@ -1,0 +1,222 @@
+//go:build rados
+
+package rados
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	librados "herald/rados"
+	"herald/store"
+)
+
+// How much of a shard a sweep looks at.
+const (
+	sweepMarks = 20000 // of them what is above waits for the next sweep
+	sweepHeads = 20000
+)
+
+// seenMark is a mark as a sweep met it.
+type seenMark struct {
+	value string
+	since time.Time // by this gateway's clock; others' may differ
+}
+
+// sweep repairs what others left: marks of changes that nobody goes on with,
+// heads of keys that were removed. It is to be called every few seconds. gone
+// is true when the bucket is deleted and nothing of its index is left.
+func (x *index) sweep(ctx context.Context) (gone bool, err error) {
+	x.sweeping.Lock()
+	defer x.sweeping.Unlock()
+	l, err := readLayout(ctx, x.env.io, x.bid)
+	if errors.Is(err, store.ErrNoSuchBucket) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if l.Deleted {
+		return x.sweepDeleted(ctx, l)
+	}
+	if v := x.version(); v != l.version {
+		if err := x.load(ctx, v); err != nil {
+			return false, err
+		}
+	}
+	shards, _, err := x.all(ctx)
+	if err != nil {
+		return false, err
+	}
+	seen := map[string]seenMark{}
+	var errs []error
+	for _, s := range shards {
+		errs = append(errs, s.sweepMarks(ctx, seen), s.sweepHeads(ctx), s.foldSums(ctx), s.splitIfLarge(ctx))
+	}
+	x.seen = seen
+	return false, errors.Join(errs...)
+}
+
+// pages calls f with the pairs of a space of the shard, page by page, until it
+// answers false, or limit pairs were given.
+func (s *shard) pages(ctx context.Context, space string, limit int, f func([]librados.Pair) (bool, error)) error {
+	for after, more, n := "", true, 0; more && n < limit; {
+		op := librados.NewRead()
+		step := op.OmapGetVals(after, space, pageKeys)
+		_, err := s.x.env.io.Operate(ctx, s.oid, op, 0)
+		if errors.Is(err, syscall.ENOENT) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("sweep a shard of an index: %w", err)
+		}
+		if len(step.Pairs) == 0 {
+			return nil
+		}
+		n += len(step.Pairs)
+		after = step.Pairs[len(step.Pairs)-1].Key
+		if more, err = f(step.Pairs); err != nil {
+			return err
+		}
+		more = more && step.More
+	}
+	return nil
+}
+
+// sweepMarks repairs changes whose marks did not change for so long that who
+// made them must be dead.
+func (s *shard) sweepMarks(ctx context.Context, seen map[string]seenMark) error {
+	var old []*mark
+	err := s.pages(ctx, spaceMarks, sweepMarks, func(pairs []librados.Pair) (bool, error) {
+		for _, p := range pairs {
+			was, ok := s.x.seen[p.Key]
+			if !ok || was.value != string(p.Value) {
+				was = seenMark{string(p.Value), time.Now()}
+			}
+			seen[p.Key] = was
+			if key, tag, ok := splitMarkKey(p.Key); ok && time.Since(was.since) >= s.x.env.limits.mark {
+				old = append(old, &mark{x: s.x, key: key, tag: tag})
+			}
+		}
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	return each(old, func(m *mark) error { return s.repair(ctx, m) })
+}
+
+// repair ends a change that nobody goes on with: it is made impossible, if it
+// did not happen, and the entries are made from what the head says.
+func (s *shard) repair(ctx context.Context, m *mark) error {
+	if err := s.x.env.heads.repairHead(ctx, s.x.bid, m.key, m.tag); err != nil {
+		return fmt.Errorf("repair a head: %w", err)
+	}
+	if err := s.x.env.at("index.repair"); err != nil {
+		return err
+	}
+	c := newIndexCall(callEnd, m)
+	if !s.slow.add(c) {
+		return errClosed
+	}
+	select {
+	case err := <-c.done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// sweepHeads removes heads that only remember that their keys were removed,
+// when nobody needs to know that any more.
+func (s *shard) sweepHeads(ctx context.Context) error {
+	return s.pages(ctx, spaceDead, sweepHeads, func(pairs []librados.Pair) (bool, error) {
+		old := pairs
+		for i, p := range pairs {
+			if _, at, ok := splitDeadKey(p.Key); ok && s.x.env.now().Sub(at) < s.x.env.limits.head {
+				old = pairs[:i]
+				break
+			}
+		}
+		again := make([]librados.Pair, len(old))
+		index := make([]int, len(old))
+		for i := range index {
+			index[i] = i
+		}
+		err := each(index, func(i int) error {
+			key, _, ok := splitDeadKey(old[i].Key)
+			if !ok {
+				return nil
+			}
+			done, err := s.x.env.heads.sweepHead(ctx, s.x.bid, key)
+			if err == nil && !done {
+				again[i] = librados.Pair{Key: deadKey(key, s.x.env.now()), Value: old[i].Value}
+			}
+			return err
+		})
+		if err != nil {
+			return false, fmt.Errorf("sweep a head: %w", err)
+		}
+		return len(old) == len(pairs), s.forgetDead(ctx, old, again)
+	})
+}
+
+// forgetDead removes notes on removed keys and writes others in their place.
+func (s *shard) forgetDead(ctx context.Context, old, again []librados.Pair) error {
+	if len(old) == 0 {
+		return nil
+	}
+	op := librados.NewWrite()
+	op.AssertExists()
+	var names []string
+	for _, p := range old {
+		names = append(names, p.Key)
+	}
+	op.OmapRm(names...)
+	for _, p := range again {
+		if p.Key != "" {
+			op.OmapSet(p)
+		}
+	}
+	if _, err := s.x.env.io.Operate(ctx, s.oid, op, librados.FullForce); err != nil && !errors.Is(err, syscall.ENOENT) {
+		return fmt.Errorf("sweep a shard of an index: %w", err)
+	}
+	return nil
+}
+
+// sweepDeleted removes what is left of a deleted bucket's index, when the heads
+// of its keys are gone.
+func (x *index) sweepDeleted(ctx context.Context, l *layout) (gone bool, err error) {
+	for _, ref := range l.Shards {
+		s := newShard(x, ref)
+		if err := s.sweepHeads(ctx); err != nil {
+			return false, err
+		}
+		left := false
+		err := s.pages(ctx, spaceDead, 1, func([]librados.Pair) (bool, error) {
+			left = true
+			return false, nil
+		})
+		if err != nil || left {
+			return false, err
+		}
+	}
+	for _, ref := range l.Shards {
+		if err := x.remove(ctx, shardName(x.bid, ref.Tag)); err != nil {
+			return false, err
+		}
+	}
+	return true, x.remove(ctx, layoutName(x.bid))
+}
+
+// remove removes an object, which may be gone.
+func (x *index) remove(ctx context.Context, oid string) error {
+	op := librados.NewWrite()
+	op.Remove()
+	if _, err := x.env.io.Operate(ctx, oid, op, librados.FullForce); err != nil && !errors.Is(err, syscall.ENOENT) {
+		return fmt.Errorf("remove what is left of an index: %w", err)
+	}
+	return nil
+}

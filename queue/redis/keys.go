@@ -42,7 +42,7 @@ func (d *Driver) lockKeys(name string) []string {
 }
 
 func (d *Driver) groupKeys(name string) []string {
-	return []string{d.namespace + ":{g:" + tag(name) + "}:members"}
+	return []string{d.namespace + ":{g:" + tag(name) + "}:group"}
 }
 
 // channel tells of commits: messages are ids of queues.

@@ -1,15 +1,19 @@
 -- acquire takes a lock.
 --
--- KEYS: holder HASH owner, fence, token, which expires with the lease; fence
+-- KEYS: holder HASH owner, fence, token, ttl, which expires with the lease; fence
 --   STRING, the newest, which stays
 -- ARGV: owner; milliseconds of the lease; token of the call
 -- Reply: the fence; 0 when another owner holds the lock. An owner that holds it
---   has its lease extended. Fences grow by at least the microseconds of the
---   server's clock, so that they grow also past those of which the server lost
---   the record. O(1).
+--   has its lease extended; another's that would last longer than it was taken
+--   for, since the server's clock was set back, is cut to that. Fences grow by
+--   at least the microseconds of the server's clock, so that they grow also past
+--   those of which the server lost the record. O(1).
 local call = redis.call
-local held = call('HMGET', KEYS[1], 'owner', 'fence')
+local held = call('HMGET', KEYS[1], 'owner', 'fence', 'ttl')
 if held[1] and held[1] ~= ARGV[1] then
+  if held[3] and call('PTTL', KEYS[1]) > tonumber(held[3]) then
+    call('PEXPIRE', KEYS[1], held[3])
+  end
   return 0
 end
 local fence = held[2]
@@ -19,6 +23,6 @@ if not held[1] then
   call('SET', KEYS[2], fence)
   call('HSET', KEYS[1], 'owner', ARGV[1], 'fence', fence)
 end
-call('HSET', KEYS[1], 'token', ARGV[3])
+call('HSET', KEYS[1], 'token', ARGV[3], 'ttl', ARGV[2])
 call('PEXPIRE', KEYS[1], ARGV[2])
 return tonumber(fence)

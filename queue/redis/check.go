@@ -41,10 +41,17 @@ var errCheckBusy = errors.New("the queue has too many reservations in too much m
 // no write comes between.
 func (d *Driver) Check(ctx context.Context, name string, repair bool) ([]queue.Finding, error) {
 	id, err := d.id(ctx, name)
+	c := &checking{name: name, repair: repair, token: newToken()}
 	if err != nil {
-		return nil, fmt.Errorf("check queue %s: %w", name, err)
+		if errors.Is(err, queue.ErrNoSuchQueue) {
+			err = c.phantom(ctx, d, err)
+		}
+		if err != nil {
+			err = fmt.Errorf("check queue %s: %w", name, err)
+		}
+		return c.findings, err
 	}
-	c := &checking{q: d.handle(name, id), repair: repair, token: newToken()}
+	c.q = d.handle(name, id)
 	for _, step := range checkSteps {
 		totals, err := c.run(ctx, step.name)
 		if err != nil {
@@ -54,7 +61,7 @@ func (d *Driver) Check(ctx context.Context, name string, repair bool) ([]queue.F
 			c.add(kind, fmt.Sprintf(step.kinds[kind], totals[kind]), repair)
 		}
 	}
-	if err := c.name(ctx); err != nil {
+	if err := c.listed(ctx); err != nil {
 		return c.findings, fmt.Errorf("check queue %s, name: %w", name, err)
 	}
 	return c.findings, nil
@@ -72,14 +79,15 @@ func keysOf(m map[string]int64) func(func(string) bool) {
 
 // checking is one check of a queue.
 type checking struct {
-	q        *Queue
+	name     string
+	q        *Queue // nil when there is none
 	repair   bool
 	token    string
 	findings []queue.Finding
 }
 
 func (c *checking) add(kind, detail string, repaired bool) {
-	c.findings = append(c.findings, queue.Finding{Queue: c.q.name, Kind: kind, Detail: detail, Repaired: repaired})
+	c.findings = append(c.findings, queue.Finding{Queue: c.name, Kind: kind, Detail: detail, Repaired: repaired})
 }
 
 // checkTries is how often a step that was disturbed is begun again.
@@ -180,19 +188,44 @@ func (c *checking) compare(ctx context.Context, sum held) (found map[string]int6
 	return found, r.first() == 2, nil
 }
 
-// name checks that the queue is in the list of queues.
-func (c *checking) name(ctx context.Context) error {
+// listed checks that the queue is in the list of queues.
+func (c *checking) listed(ctx context.Context) error {
 	d, keys := c.q.d, c.q.d.nameKeys()
-	reply, _, err := d.do(ctx, &call{keys: keys, args: []any{"ZSCORE", keys[0], c.q.name}})
+	reply, _, err := d.do(ctx, &call{keys: keys, args: []any{"ZSCORE", keys[0], c.name}})
 	if err == nil && reply != nil || err != nil && !isNil(err) {
 		return err
 	}
 	c.add("name", "the queue is not in the list of queues", c.repair)
+	return c.settleName(ctx, d)
+}
+
+// phantom checks that a queue that is not there is not in the list of queues,
+// but for one that is just made or deleted. It returns missing when it is not.
+func (c *checking) phantom(ctx context.Context, d *Driver, missing error) error {
+	keys := d.nameKeys()
+	page, err := d.namePage(ctx, "["+c.name, "["+c.name)
+	if err != nil {
+		return err
+	}
+	_, _, err = d.do(ctx, &call{keys: keys, args: []any{"HGET", keys[1], c.name}})
+	if len(page) == 0 || err == nil {
+		return missing
+	}
+	if !isNil(err) {
+		return err
+	}
+	c.add("name", "the list of queues has one that is not there", c.repair)
+	return c.settleName(ctx, d)
+}
+
+// settleName has the list of queues be right.
+func (c *checking) settleName(ctx context.Context, d *Driver) error {
 	if !c.repair {
 		return nil
 	}
-	if err := d.name(ctx, "begin", c.q.name, c.token); err != nil {
+	there, err := d.lookUnder(ctx, c.name, c.token)
+	if err != nil {
 		return err
 	}
-	return d.name(ctx, "there", c.q.name, c.token)
+	return d.endName(ctx, c.name, c.token, there)
 }

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -11,7 +12,7 @@ import (
 // Create makes a queue. It is made when the script has run.
 func (d *Driver) Create(ctx context.Context, name string, capacity int64) error {
 	id := idString(newID())
-	if err := d.name(ctx, "begin", name, id); err != nil {
+	if err := d.beginName(ctx, name, id); err != nil {
 		return fmt.Errorf("create queue %s: %w", name, err)
 	}
 	c := &call{script: createScript, keys: d.queueKeys(name), args: []any{id, d.infoFlag(), min(capacity, maxNumber)}}
@@ -20,31 +21,54 @@ func (d *Driver) Create(ctx context.Context, name string, capacity int64) error 
 		return fmt.Errorf("create queue %s: %w", name, err)
 	}
 	r := newReader(reply)
-	what := "there"
-	if r.status() == 2 {
-		what = "leave"
+	exists := r.status() == 2
+	if r.err != nil {
+		return fmt.Errorf("create queue %s: %w", name, r.err)
 	}
-	if err := d.name(ctx, what, name, id); err != nil {
+	if err := d.endName(ctx, name, id, true); err != nil {
 		return fmt.Errorf("create queue %s: %w", name, err)
 	}
-	switch {
-	case r.err != nil:
-		return fmt.Errorf("create queue %s: %w", name, r.err)
-	case what == "leave":
+	if exists {
 		return fmt.Errorf("create queue %s: %w", name, queue.ErrQueueExists)
 	}
 	return nil
 }
 
-// name changes the list of queues; see scripts/names.lua.
-func (d *Driver) name(ctx context.Context, what, name, token string) error {
+// beginName enters a name into the list of queues, as one whose queue may be
+// there or not; see scripts/names.lua.
+func (d *Driver) beginName(ctx context.Context, name, token string) error {
+	_, _, err := d.do(ctx, &call{script: namesScript, keys: d.nameKeys(), args: []any{"begin", name, token}})
+	return err
+}
+
+// endName ends what beginName with that token began. there is whether there is
+// a queue, as was seen since.
+func (d *Driver) endName(ctx context.Context, name, token string, there bool) error {
 	for {
-		c := &call{script: namesScript, keys: d.nameKeys(), args: []any{what, name, token}}
-		reply, _, err := d.do(ctx, c)
-		if err != nil || reply != int64(0) {
+		what := "gone"
+		if there {
+			what = "there"
+		}
+		reply, _, err := d.do(ctx, &call{script: namesScript, keys: d.nameKeys(), args: []any{what, name, token}})
+		if err != nil || reply == int64(1) {
+			return err
+		}
+		if there, err = d.lookUnder(ctx, name, token); err != nil {
 			return err
 		}
 	}
+}
+
+// lookUnder begins, and answers whether there is a queue.
+func (d *Driver) lookUnder(ctx context.Context, name, token string) (there bool, err error) {
+	if err := d.beginName(ctx, name, token); err != nil {
+		return false, err
+	}
+	_, err = d.id(ctx, name)
+	if err != nil && !errors.Is(err, queue.ErrNoSuchQueue) {
+		return false, err
+	}
+	return err == nil, nil
 }
 
 // id returns that of a queue. Errors: ErrNoSuchQueue.
@@ -89,7 +113,7 @@ func (d *Driver) delete(ctx context.Context, name string) error {
 		return err
 	}
 	token := newToken()
-	if err := d.name(ctx, "begin", name, token); err != nil {
+	if err := d.beginName(ctx, name, token); err != nil {
 		return err
 	}
 	reply, _, err := d.do(ctx, &call{script: deleteScript, keys: d.queueKeys(name), args: []any{id, token, d.channel()}})
@@ -102,14 +126,14 @@ func (d *Driver) delete(ctx context.Context, name string) error {
 		return r.err
 	}
 	d.forget(id)
-	what := "gone"
+	there := false
 	if status != 1 { // somebody else was faster; there may be another queue now
-		err = queue.ErrNoSuchQueue
-		if _, e := d.id(ctx, name); e == nil {
-			what = "leave"
+		if there, err = d.lookUnder(ctx, name, token); err != nil {
+			return err
 		}
+		err = queue.ErrNoSuchQueue
 	}
-	if e := d.name(ctx, what, name, token); e != nil {
+	if e := d.endName(ctx, name, token, there); e != nil {
 		return e
 	}
 	return err

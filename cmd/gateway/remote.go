@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"herald/queue"
+	"herald/queue/redis"
 )
 
 // Times of a queue on a server.
@@ -358,7 +359,11 @@ func (q boundedQueue) Reserve(ctx context.Context, intent []byte, size int64, en
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	return q.Queue.Reserve(ctx, intent, size, entries)
+	id, err := q.Queue.Reserve(ctx, intent, size, entries)
+	if errors.Is(err, redis.ErrNotDurable) { // a failover was to a server that may not be used
+		err = &awayError{q.r.where, err}
+	}
+	return id, err
 }
 
 // Renew keeps a reservation.

@@ -16,7 +16,8 @@ import (
 )
 
 // ErrNotDurable is Open's answer, with RequireAOF, about a server that can lose
-// what it acknowledged when its machine ends.
+// what it acknowledged when its machine ends; and Reserve's, when such a server
+// has become master since.
 var ErrNotDurable = errors.New("redis is not durable")
 
 var errTooOld = errors.New("this redis is too old")
@@ -74,9 +75,61 @@ func (d *Driver) surveyAgain(ctx context.Context, term string) {
 	if seen {
 		return
 	}
-	if _, faults, err := d.survey(ctx); err == nil && len(faults) > 0 {
-		d.log.Warn("redis has another master and can lose acknowledged changes", "why", strings.Join(faults, "; "))
+	_, faults, err := d.survey(ctx)
+	switch {
+	case err != nil:
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.surveyed, term)
+	case len(faults) > 0:
+		d.log.Warn("redis has another master and can lose acknowledged changes", "why", strings.Join(faults, "; "),
+			"refused", d.opts.RequireAOF)
+		d.refuse(faults)
 	}
+}
+
+// surveyPause is the pause between looks at a master that is refused.
+const surveyPause = 2 * time.Second
+
+// refuse has Reserve refuse, where that is wanted, until no master can lose
+// anything.
+func (d *Driver) refuse(faults []string) {
+	if !d.opts.RequireAOF {
+		return
+	}
+	err := fmt.Errorf("%w, but that is required: %s", ErrNotDurable, strings.Join(faults, "; "))
+	if d.refused.Swap(&err) == nil {
+		_ = d.spawn(d.untilDurable) // closed: nothing is reserved any more
+	}
+}
+
+func (d *Driver) untilDurable() {
+	timer := time.NewTimer(surveyPause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-d.ctx.Done():
+			return
+		}
+		ctx, cancel := context.WithTimeout(d.ctx, callTimeout)
+		_, faults, err := d.survey(ctx)
+		cancel()
+		if err == nil && len(faults) == 0 {
+			d.log.Info("redis is durable again")
+			d.refused.Store(nil)
+			return
+		}
+		timer.Reset(surveyPause)
+	}
+}
+
+// durable is nil, or why nothing must be promised now.
+func (d *Driver) durable() error {
+	if err := d.refused.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // clockOf returns the clock of the key's master, and measures it at first.

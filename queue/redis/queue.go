@@ -70,6 +70,9 @@ func (q *Queue) Reserve(ctx context.Context, intent []byte, size int64, entries 
 	if size < 1 || entries < 1 {
 		return 0, q.wrap("reserve in", queue.ErrInvalid)
 	}
+	if err := q.d.durable(); err != nil {
+		return 0, q.wrap("reserve in", err)
+	}
 	if reserveBytes(size, entries) >= maxNumber || len(intent) > maxValue || entries > math.MaxInt32 {
 		size, entries, intent = maxNumber, 1, nil // full, or no such queue
 	}

@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -44,7 +45,8 @@ type Options struct {
 	// Namespace is put before all keys. Default: that of the URL, or "herald".
 	Namespace string
 	// RequireAOF has Open refuse a server that does not write and flush its
-	// append-only file with every change, or does not tell. Else it warns.
+	// append-only file with every change, or does not tell. Else it warns. So
+	// does Reserve, when a failover was to such a server, while that is so.
 	RequireAOF bool
 	// WaitReplicas is how many replicas must have received a change before a
 	// call returns. Fewer are an error, and the call is repeated. Default: 0.
@@ -77,6 +79,7 @@ type Driver struct {
 	mayInfo   bool                   // INFO is allowed
 	waiters   *waiters
 	doubts    doubts
+	refused   atomic.Pointer[error] // why nothing is to be reserved; nil: it is
 
 	ctx    context.Context // ends with Close: only for work that no caller waits for
 	cancel context.CancelFunc

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -75,16 +76,17 @@ type standby struct {
 	q               queue.Queue
 }
 
-func newStandby(t *testing.T) *standby {
+func newStandby(t *testing.T, opts Options, replica ...string) *standby {
 	s := &standby{master: redistest.Start(t), log: &bytes.Buffer{}}
+	opts.Logger = slog.New(slog.NewTextHandler(s.log, nil))
 	s.link = redistest.StartLink(t, s.master.Addr)
 	host, port, _ := net.SplitHostPort(s.link.Addr)
-	s.replica = redistest.Start(t, "--replicaof", host+" "+port)
+	s.replica = redistest.Start(t, append(replica, "--replicaof", host+" "+port)...)
 	redistest.Eventually(t, "the replica follows", func() bool {
 		return strings.Contains(s.replica.Do("INFO", "replication").(string), "master_link_status:up")
 	})
 	s.front = redistest.StartCuttingProxy(t, s.master.Addr)
-	s.h = newHarness(t, "redis://"+s.front.Addr, Options{Logger: slog.New(slog.NewTextHandler(s.log, nil))})
+	s.h = newHarness(t, "redis://"+s.front.Addr, opts)
 	if err := s.h.d.Create(t.Context(), "q", 1<<20); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +109,7 @@ func (s *standby) failover() {
 }
 
 func TestLosses_Failover(t *testing.T) {
-	s := newStandby(t)
+	s := newStandby(t, Options{})
 	s.link.Pause()
 	put(t, s.q, 3)
 	s.failover()
@@ -124,7 +126,7 @@ func TestLosses_Failover(t *testing.T) {
 
 // TestLosses_Other has another driver write first after the failover.
 func TestLosses_Other(t *testing.T) {
-	s := newStandby(t)
+	s := newStandby(t, Options{})
 	s.link.Pause()
 	put(t, s.q, 1)
 	s.failover()
@@ -142,7 +144,7 @@ func TestLosses_Other(t *testing.T) {
 
 // TestLosses_Read finds the loss before anybody has written again.
 func TestLosses_Read(t *testing.T) {
-	s := newStandby(t)
+	s := newStandby(t, Options{})
 	s.link.Pause()
 	put(t, s.q, 2)
 	s.failover()
@@ -156,7 +158,7 @@ func TestLosses_Read(t *testing.T) {
 }
 
 func TestLosses_None(t *testing.T) {
-	s := newStandby(t)
+	s := newStandby(t, Options{})
 	s.failover()
 	put(t, s.q, 3)
 	settled(t, s.q, s.h.d)
@@ -165,8 +167,52 @@ func TestLosses_None(t *testing.T) {
 	}
 }
 
+// TestFailover_Weaker fails over to a server that can lose what it acknowledges:
+// that is told, and nothing is reserved there until it cannot any more, if that
+// is wanted.
+func TestFailover_Weaker(t *testing.T) {
+	for _, require := range []bool{false, true} {
+		s := newStandby(t, Options{RequireAOF: require}, "--appendfsync", "everysec")
+		held, err := s.q.Reserve(t.Context(), []byte("i"), 10, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := s.master.Do("WAIT", 1, 30_000); n != int64(1) {
+			t.Fatalf("WAIT = %v", n)
+		}
+		s.failover()
+		if err := s.q.Commit(t.Context(), held, [][]byte{[]byte("x")}); err != nil { // was promised
+			t.Fatal(err)
+		}
+		reserve := func() error {
+			id, err := s.q.Reserve(t.Context(), []byte("i"), 10, 1)
+			if err == nil {
+				err = s.q.Abort(t.Context(), id)
+			}
+			return err
+		}
+		if !require {
+			settled(t, s.q, s.h.d)
+			if err := reserve(); err != nil {
+				t.Errorf("Reserve = %v", err)
+			}
+		} else {
+			redistest.Eventually(t, "Reserve refuses", func() bool { return errors.Is(reserve(), ErrNotDurable) })
+			if _, err := s.q.Stats(t.Context()); err != nil {
+				t.Errorf("Stats = %v", err)
+			}
+			s.replica.Do("CONFIG", "SET", "appendfsync", "always")
+			redistest.Eventually(t, "Reserve does not refuse", func() bool { return reserve() == nil })
+		}
+		s.h.close(t)
+		if !strings.Contains(s.log.String(), "appendfsync everysec") {
+			t.Errorf("the log does not tell:\n%s", s.log)
+		}
+	}
+}
+
 func TestLosses_Queue(t *testing.T) {
-	s := newStandby(t)
+	s := newStandby(t, Options{})
 	s.master.KillNine()
 	s.replica.Promote()
 	s.replica.Do("FLUSHALL")
@@ -178,7 +224,7 @@ func TestLosses_Queue(t *testing.T) {
 }
 
 func TestLosses_Deleted(t *testing.T) {
-	s := newStandby(t)
+	s := newStandby(t, Options{})
 	if err := s.h.Second(t, 0).Delete(t.Context(), "q"); err != nil {
 		t.Fatal(err)
 	}

@@ -41,6 +41,7 @@ func authorise(t *testing.T, c *cephtest.Cluster, pool, namespace string) (conf,
 // TestRADOS_Cephx has a user who may do no more than docs/queues.md says, with
 // queues of the store's own, shared ones, and radosgw's.
 func TestRADOS_Cephx(t *testing.T) {
+	t.Parallel() // it mostly waits
 	c := cephtest.StartOwn(t, cephtest.Options{Cephx: true})
 	pool := c.Pool(t)
 	c.Ceph(t, "osd", "pool", "create", rados.RGWPool)
@@ -75,6 +76,7 @@ func TestRADOS_Cephx(t *testing.T) {
 // TestRADOS_CephxRefused has users that the cluster does not know, or that may
 // not do enough: the gateway does not start, and says why.
 func TestRADOS_CephxRefused(t *testing.T) {
+	t.Parallel() // it mostly waits
 	c := cephtest.StartOwn(t, cephtest.Options{Cephx: true})
 	pool := c.Pool(t)
 	conf, keyring := authorise(t, c, pool, "shop")

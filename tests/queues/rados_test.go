@@ -18,6 +18,7 @@ func TestMain(m *testing.M) { cephtest.Main(m) }
 // TestRADOS_Away has a cluster whose OSD is down when the gateway starts, comes,
 // dies, and comes again.
 func TestRADOS_Away(t *testing.T) {
+	t.Parallel() // it mostly waits
 	c := cephtest.StartOwn(t, cephtest.Options{})
 	pool := c.Pool(t)
 	c.KillOSD(t, 0)
@@ -52,6 +53,7 @@ func TestRADOS_Refused(t *testing.T) {
 // TestRADOS_NoMonitor has a cluster of which nobody answers: the gateway starts,
 // and stops, all the same.
 func TestRADOS_NoMonitor(t *testing.T) {
+	t.Parallel() // it mostly waits
 	conf := filepath.Join(t.TempDir(), "ceph.conf")
 	text := "[global]\nmon_host = " + gatewaytest.FreeAddress(t) + "\nauth_client_required = none\nauth_cluster_required = none\n"
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {

@@ -14,6 +14,7 @@ import (
 // TestRedis_Away has a Redis server that is away when the gateway starts, comes,
 // dies, and comes again.
 func TestRedis_Away(t *testing.T) {
+	t.Parallel() // it mostly waits
 	r := redistest.Start(t)
 	r.KillNine()
 	e := newEnv(t, gatewaytest.Options{Args: []string{"--queue", r.URL()}})

@@ -13,6 +13,8 @@ import (
 type background struct {
 	ctx    context.Context // of the goroutines, which have no caller
 	cancel context.CancelFunc
+	// closing is closed when close begins: what waits for its time ends then.
+	closing chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	running int
@@ -22,7 +24,7 @@ type background struct {
 
 func newBackground() *background {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &background{ctx: ctx, cancel: cancel, idle: make(chan struct{})}
+	return &background{ctx: ctx, cancel: cancel, closing: make(chan struct{}), idle: make(chan struct{})}
 }
 
 // start runs f in a goroutine. After close it answers false and runs nothing,
@@ -53,10 +55,12 @@ func (b *background) done() {
 // context of what still runs.
 func (b *background) close(grace time.Duration) {
 	b.mu.Lock()
-	first := !b.closed
-	b.closed = true
-	if first && b.running == 0 {
-		close(b.idle)
+	if !b.closed {
+		b.closed = true
+		close(b.closing)
+		if b.running == 0 {
+			close(b.idle)
+		}
 	}
 	b.mu.Unlock()
 	timer := time.NewTimer(grace)

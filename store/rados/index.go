@@ -193,9 +193,20 @@ func (m *mark) end(change indexChange) {
 	m.x.put(c)
 }
 
-// settle ends a change of which it is not known whether it happened: the head
-// is asked.
-func (m *mark) settle() { m.x.put(newIndexCall(callEnd, m)) }
+// settle ends a change of which it is not known whether it happened. If it did
+// not, it never will.
+func (m *mark) settle() {
+	x := m.x
+	x.env.bg.start(func(ctx context.Context) {
+		s := x.lookup(m.key)
+		if s == nil {
+			return
+		}
+		if err := s.repair(ctx, m); err != nil && ctx.Err() == nil {
+			x.env.log.Warn("change of a key is left to be repaired", "shard", s.oid, "key", m.key, "err", err)
+		}
+	})
+}
 
 // cancel ends a change that did not happen, and never will.
 func (m *mark) cancel() { m.x.put(newIndexCall(callCancel, m)) }

@@ -71,7 +71,7 @@ func complete(bits string, shards []shardRef) bool {
 	if len(shards) == 1 && shards[0].Bits == bits {
 		return true
 	}
-	if len(shards) < 2 || len(bits) > 32 {
+	if len(shards) < 2 || len(bits) >= 32 {
 		return false
 	}
 	n := slices.IndexFunc(shards, func(r shardRef) bool { return strings.HasPrefix(r.Bits, bits+"1") })

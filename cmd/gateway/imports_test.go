@@ -33,6 +33,7 @@ var rules = []rule{
 	{pkg: "queue/embedded", ours: []string{"queue", "journal"}, never: []string{"net/http", "encoding/xml"}},
 	{pkg: "queue/redis", ours: []string{"queue"}, never: []string{"net/http", "encoding/xml"}},
 	{pkg: "rados", never: []string{"net/http", "encoding/xml"}},
+	{pkg: "store/rados", ours: []string{"store", "rados"}, never: []string{"net/http", "encoding/xml"}},
 	{pkg: "queue/rados", ours: []string{"queue", "rados"}, never: []string{"net/http", "encoding/xml"}},
 	{pkg: "auth", ours: []string{"store"}},
 	{pkg: "notify", ours: []string{"store", "queue"}, never: []string{"encoding/xml"}},

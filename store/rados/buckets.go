@@ -1,0 +1,209 @@
+//go:build rados
+
+package rados
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	librados "herald/rados"
+	"herald/store"
+)
+
+// Keys in the omap of root.
+const (
+	rootBucket = "b/" // and a name: a bucket
+	rootGone   = "d/" // and a bucket's id: it was deleted, its objects may not all be removed
+)
+
+// bucketRecord is what root knows of a bucket.
+type bucketRecord struct {
+	bid     string
+	created int64 // nanoseconds since 1970
+}
+
+func (r *bucketRecord) encode() []byte {
+	var e encoder
+	e.byte(codecVersion)
+	e.string(r.bid)
+	e.int(r.created)
+	return e.b
+}
+
+func decodeBucket(b []byte) (*bucketRecord, error) {
+	d := decoder{b: b}
+	if d.byte() != codecVersion {
+		return nil, errCorrupt
+	}
+	r := &bucketRecord{bid: d.string(), created: d.int()}
+	return r, d.end()
+}
+
+// bucket is a store.Bucket.
+type bucket struct {
+	d    *Driver
+	name string
+	bid  string
+	x    *index
+}
+
+var _ store.Bucket = (*bucket)(nil)
+
+// head names the head of a key.
+func (b *bucket) head(key string) headKey { return headKey{b.bid, key} }
+
+// lookup returns what root knows of a bucket, nil for nothing. It may be a
+// second old.
+func (d *Driver) lookup(ctx context.Context, name string) (*bucketRecord, error) {
+	values, err := d.roots.get(ctx, rootBucket+name)
+	if err != nil || values[0] == nil {
+		return nil, err
+	}
+	return decodeBucket(values[0])
+}
+
+// OpenBucket implements store.Driver.
+func (d *Driver) OpenBucket(ctx context.Context, name string) (store.Bucket, error) {
+	r, err := d.lookup(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", name, err)
+	}
+	if r == nil {
+		return nil, store.ErrNoSuchBucket
+	}
+	return &bucket{d: d, name: name, bid: r.bid, x: d.index(r.bid)}, nil
+}
+
+// absent is the answer when a key, or a version of it, is not there: that is
+// so as well when the bucket is gone.
+func (b *bucket) absent(ctx context.Context, answer error) error {
+	r, err := b.d.lookup(ctx, b.name)
+	switch {
+	case err != nil:
+		return err
+	case r == nil || r.bid != b.bid:
+		return store.ErrNoSuchBucket
+	}
+	return answer
+}
+
+// CreateBucket implements store.Driver. Its linearization point is the
+// operation that adds the name to root.
+func (d *Driver) CreateBucket(ctx context.Context, name string) error {
+	what := "create bucket " + name
+	// As a later operation may find: not to make an index in vain.
+	if values, err := d.roots.fetch(ctx, []string{rootBucket + name}); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	} else if values[0] != nil {
+		return store.ErrBucketAlreadyExists
+	}
+	r := bucketRecord{bid: newID(), created: time.Now().UnixNano()}
+	if err := createIndex(ctx, d.indexEnv(), r.bid); err != nil {
+		return storeError(what, err)
+	}
+	op := librados.NewWrite()
+	op.Create(false)
+	op.OmapCmp(rootBucket+name, librados.Equal, nil)
+	op.OmapSet(librados.Pair{Key: rootBucket + name, Value: r.encode()})
+	version, err := d.heads.Operate(ctx, oidRoot, op, 0)
+	switch {
+	case err == nil:
+		d.roots.wrote(version)
+		return nil
+	case errors.Is(err, librados.ErrMismatch):
+		d.bg.start(func(ctx context.Context) {
+			if err := openIndex(d.indexEnv(), r.bid).drop(ctx); err != nil {
+				d.log.Warn("remove the index of a bucket that was made twice", "bucket", name, "id", r.bid, "err", err)
+			}
+		})
+		return store.ErrBucketAlreadyExists
+	case unsure(err):
+		return d.createdInSpite(ctx, name, r.bid, err)
+	}
+	return storeError(what, err)
+}
+
+// createdInSpite finds out whether a bucket was made when the answer was lost.
+func (d *Driver) createdInSpite(ctx context.Context, name, bid string, cause error) error {
+	ctx, cancel := detached(ctx)
+	defer cancel()
+	values, err := d.roots.fetch(ctx, []string{rootBucket + name})
+	if err == nil && values[0] != nil {
+		if r, err := decodeBucket(values[0]); err == nil && r.bid == bid {
+			d.roots.wrote(0)
+			return nil
+		}
+		return store.ErrBucketAlreadyExists
+	}
+	return fmt.Errorf("create bucket %s: %w: %w", name, store.ErrUnknownOutcome, cause)
+}
+
+// DeleteBucket implements store.Driver. Its linearization point is in
+// index.drop; from then on the bucket takes no change. Then the name is taken
+// from root.
+func (d *Driver) DeleteBucket(ctx context.Context, name string) error {
+	what := "delete bucket " + name
+	values, err := d.roots.fetch(ctx, []string{rootBucket + name})
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if values[0] == nil {
+		return store.ErrNoSuchBucket
+	}
+	r, err := decodeBucket(values[0])
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if err := d.index(r.bid).drop(ctx); err != nil {
+		if errors.Is(err, store.ErrBucketNotEmpty) || errors.Is(err, store.ErrNoSuchBucket) {
+			return err
+		}
+		return storeError(what, err)
+	}
+	ctx, cancel := detached(ctx)
+	defer cancel()
+	op := librados.NewWrite()
+	op.OmapCmp(rootBucket+name, librados.Equal, values[0])
+	op.OmapRm(rootBucket + name)
+	op.OmapSet(librados.Pair{Key: rootGone + r.bid, Value: []byte(name)})
+	version, err := d.heads.Operate(ctx, oidRoot, op, 0)
+	switch {
+	case err == nil:
+		d.roots.wrote(version)
+		return nil
+	case errors.Is(err, librados.ErrMismatch):
+		d.roots.wrote(0)
+		return store.ErrNoSuchBucket // another was faster
+	}
+	return storeError(what, err)
+}
+
+// ListBuckets implements store.Driver.
+func (d *Driver) ListBuckets(ctx context.Context) ([]store.BucketEntry, error) {
+	var list []store.BucketEntry
+	var bad error
+	err := eachPair(ctx, d.heads, oidRoot, "", rootBucket, func(p librados.Pair) bool {
+		r, err := decodeBucket(p.Value)
+		if err != nil {
+			bad = fmt.Errorf("bucket %q: %w", p.Key, err)
+			return false
+		}
+		list = append(list, store.BucketEntry{
+			Name: strings.TrimPrefix(p.Key, rootBucket), Created: time.Unix(0, r.created).UTC(),
+		})
+		return true
+	})
+	if err := errors.Join(err, bad); err != nil && !errors.Is(err, syscall.ENOENT) {
+		return nil, fmt.Errorf("list buckets: %w", err)
+	}
+	return list, nil
+}
+
+// List implements store.Bucket.
+func (b *bucket) List(ctx context.Context, opts store.ListOptions) (*store.Page, error) {
+	return b.x.list(ctx, opts)
+}

@@ -1,0 +1,245 @@
+//go:build rados
+
+package rados
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	librados "herald/rados"
+	"herald/store"
+)
+
+var _ headReader = (*Driver)(nil)
+
+// keyState implements headReader.
+func (d *Driver) keyState(ctx context.Context, bid, key string, versions bool) (*keyState, error) {
+	k := headKey{bid, key}
+	for try := 0; ; try++ {
+		h, err := d.readHead(ctx, k, headRead{})
+		if err != nil {
+			return nil, fmt.Errorf("read head of %s/%q: %w", bid, key, err)
+		}
+		s := &keyState{gen: h.gen}
+		if h.current != nil {
+			s.current = h.current.info(key, true, listAttrs(h.attrs))
+		}
+		if h.others == 0 || !versions {
+			return s, nil
+		}
+		if s.noncurrent, err = d.noncurrent(ctx, h); err != nil {
+			return nil, err
+		}
+		// The versions are of the same moment as the head if it has not
+		// changed since.
+		again, err := d.readHead(ctx, k, headRead{})
+		if err != nil {
+			return nil, fmt.Errorf("read head of %s/%q: %w", bid, key, err)
+		}
+		if again.gen == h.gen {
+			return s, nil
+		}
+		wait(ctx, time.Duration(min(try, 20))*time.Millisecond)
+	}
+}
+
+// noncurrent returns a key's noncurrent versions, newest first.
+func (d *Driver) noncurrent(ctx context.Context, h *head) ([]store.Info, error) {
+	var list []store.Info
+	err := d.eachNoncurrent(ctx, h.headKey, func(v *version, attrs []byte) bool {
+		list = append(list, *v.info(h.headKey.key, false, listAttrs(attrs)))
+		return true
+	})
+	slices.SortFunc(list, func(a, b store.Info) int { return cmp.Compare(b.Seq, a.Seq) })
+	return list, err
+}
+
+// eachNoncurrent calls f with the noncurrent versions of a key until it
+// answers false.
+func (d *Driver) eachNoncurrent(ctx context.Context, k headKey, f func(v *version, attrs []byte) bool) error {
+	var bad error
+	err := eachPair(ctx, d.heads, k.oid(), "", keyVersion, func(p librados.Pair) bool {
+		v, attrs, err := decodeNoncurrent(p.Value)
+		if err != nil {
+			bad = fmt.Errorf("version %q of %s/%q: %w", p.Key, k.bid, k.key, err)
+			return false
+		}
+		return f(v, attrs)
+	})
+	if bad != nil {
+		return bad
+	}
+	return err
+}
+
+// repairHead implements headReader. A change that did not happen is barred by
+// an operation guarded as all changes are, so that a writer that still lives
+// fails before its commit point; then its tails are removed. Of one that did
+// happen, what it left unused is removed.
+func (d *Driver) repairHead(ctx context.Context, bid, key string, tag store.OpID) error {
+	k := headKey{bid, key}
+	for ; ; wait(ctx, time.Millisecond) {
+		h, err := d.readHead(ctx, k, headRead{omap: []string{keyBar + tag.String()}})
+		if err != nil {
+			return fmt.Errorf("read head of %s/%q: %w", bid, key, err)
+		}
+		used, err := d.uses(ctx, h, tag)
+		if err != nil {
+			return err
+		}
+		if used {
+			return d.collectNotes(ctx, k)
+		}
+		if h.omap[keyBar+tag.String()] == nil {
+			again, err := d.bar(ctx, h, tag)
+			if err != nil {
+				return fmt.Errorf("bar a change of %s/%q: %w", bid, key, err)
+			}
+			if again {
+				continue
+			}
+		}
+		return d.removeUnknownTails(ctx, bid, tag)
+	}
+}
+
+// uses tells whether a change happened, as far as it left anything.
+func (d *Driver) uses(ctx context.Context, h *head, tag store.OpID) (bool, error) {
+	if slices.Contains(h.recent, changeOf(tag)) || h.current.has(tag) {
+		return true, nil
+	}
+	if h.others == 0 {
+		return false, nil
+	}
+	used := false
+	err := d.eachNoncurrent(ctx, h.headKey, func(v *version, _ []byte) bool {
+		used = v.has(tag)
+		return !used
+	})
+	return used, err
+}
+
+// has tells whether some of the bytes are in tails of tag.
+func (v *version) has(tag store.OpID) bool {
+	return v != nil && slices.ContainsFunc(v.segments, func(s segment) bool { return s.tag == tag })
+}
+
+// collectNotes removes the tails that a head notes as used by nothing.
+func (d *Driver) collectNotes(ctx context.Context, k headKey) error {
+	var garbage []segment
+	err := eachPair(ctx, d.heads, k.oid(), "", keyGarbage, func(p librados.Pair) bool {
+		tag, ok := store.ParseOpID(strings.TrimPrefix(p.Key, keyGarbage))
+		size, n := binary.Uvarint(p.Value)
+		if ok && n > 0 {
+			garbage = append(garbage, segment{tag, int64(size)})
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("read what %s/%q does not use: %w", k.bid, k.key, err)
+	}
+	d.removeLater(k, garbage)
+	return nil
+}
+
+// removeUnknownTails removes the tails of an upload of which nobody knows how
+// long it was: they were written tailsAtOnce beside each other.
+func (d *Driver) removeUnknownTails(ctx context.Context, bid string, tag store.OpID) error {
+	missing := 0
+	for n := int64(0); missing <= 2*tailsAtOnce; n++ {
+		there, err := d.removeTail(ctx, bid, tag, n)
+		if err != nil {
+			return fmt.Errorf("remove the tails of %s: %w", tag, err)
+		}
+		missing++
+		if there {
+			missing = 0
+		}
+	}
+	return nil
+}
+
+const (
+	tombstoneAge = time.Hour      // for which a removed key's number is remembered
+	barAge       = 24 * time.Hour // for which an op's bar is
+)
+
+// sweepHead implements headReader.
+func (d *Driver) sweepHead(ctx context.Context, bid, key string) (done bool, err error) {
+	k := headKey{bid, key}
+	unlock, err := d.locks.lock(ctx, k)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	h, err := d.readHead(ctx, k, headRead{})
+	if err != nil {
+		return false, fmt.Errorf("read head of %s/%q: %w", bid, key, err)
+	}
+	if h.guard == 0 || h.alive() {
+		return true, nil
+	}
+	if time.Since(time.Unix(0, int64(h.seq))) < tombstoneAge {
+		return false, nil
+	}
+	needed, err := d.remembers(ctx, h)
+	if err != nil || needed {
+		return false, err
+	}
+	op := librados.NewWrite()
+	op.AssertVersion(h.guard)
+	op.Remove()
+	if _, err = d.heads.Operate(ctx, k.oid(), op, librados.FullForce); conflict(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// remembers tells whether the head of a removed key has something that somebody
+// may still ask for.
+func (d *Driver) remembers(ctx context.Context, h *head) (bool, error) {
+	if !h.op.IsZero() {
+		if line, err := d.ops.line(ctx, h.op); err != nil || line != nil {
+			return true, err
+		}
+	}
+	needed, garbage := false, false
+	var outcomes []store.OpID
+	err := eachPair(ctx, d.heads, h.oid(), "", "", func(p librados.Pair) bool {
+		id, ok := store.ParseOpID(p.Key[min(len(p.Key), 2):])
+		switch {
+		case strings.HasPrefix(p.Key, keyGarbage):
+			garbage, needed = true, true
+		case strings.HasPrefix(p.Key, keyOutcome) && ok:
+			outcomes = append(outcomes, id)
+		case strings.HasPrefix(p.Key, keyBar) && ok && time.Since(opTime(id)) > barAge:
+		default:
+			needed = true
+		}
+		return true
+	})
+	if garbage && err == nil {
+		err = d.collectNotes(ctx, h.headKey)
+	}
+	for _, op := range outcomes {
+		if err != nil || needed {
+			break
+		}
+		var line *headKey
+		line, err = d.ops.line(ctx, op)
+		needed = line != nil
+	}
+	return needed, err
+}
+
+// opTime is when an id was made.
+func opTime(id store.OpID) time.Time {
+	var ms [8]byte
+	copy(ms[2:], id[:6])
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(ms[:])))
+}

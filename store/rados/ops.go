@@ -1,0 +1,385 @@
+//go:build rados
+
+package rados
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+
+	librados "herald/rados"
+	"herald/store"
+)
+
+// ops are store.Outcomes. The outcome of an op is in the head that it changed.
+// The object "ops" has a line for each op that was begun and not forgotten:
+// without its line an outcome in a head counts no more, and goes with the next
+// change of the key.
+type ops struct {
+	d   *Driver
+	log *batcher[*opCall]
+
+	mu   sync.Mutex // guards what follows
+	live map[store.OpID]*liveOp
+}
+
+var _ store.Outcomes = (*ops)(nil)
+
+// liveOp is an op of this process that was not forgotten.
+type liveOp struct {
+	head  headKey
+	moved bool // its outcome is in the head's omap, as another op followed
+}
+
+// opCall is a call for the log: one line more, or less.
+type opCall struct {
+	op   store.OpID
+	line []byte     // nil: remove it
+	done chan error // has room for the answer; nil: nobody waits
+}
+
+// opBatch is how many lines one operation writes.
+const opBatch = 1000
+
+func newOps(d *Driver) *ops {
+	o := &ops{d: d, live: make(map[store.OpID]*liveOp)}
+	o.log = newBatcher(d.bg, opBatch, o.write)
+	return o
+}
+
+// write does a batch of calls in one operation.
+func (o *ops) write(ctx context.Context, batch []*opCall) {
+	last := make(map[store.OpID]*opCall, len(batch))
+	for _, c := range batch {
+		last[c.op] = c
+	}
+	var set []librados.Pair
+	var rm []string
+	for id, c := range last {
+		if c.line != nil {
+			set = append(set, librados.Pair{Key: id.String(), Value: c.line})
+		} else {
+			rm = append(rm, id.String())
+		}
+	}
+	op := librados.NewWrite()
+	op.Create(false)
+	if len(rm) > 0 {
+		op.OmapRm(rm...)
+	}
+	if len(set) > 0 {
+		op.OmapSet(set...)
+	}
+	err := o.try(ctx, op)
+	for _, c := range batch {
+		if c.done != nil {
+			c.done <- err
+		}
+	}
+}
+
+// try does an operation on the log, which may be done twice.
+func (o *ops) try(ctx context.Context, op *librados.WriteOp) (err error) {
+	for range 3 {
+		if _, err = o.d.heads.Operate(ctx, oidOps, op, 0); err == nil || !errors.Is(err, syscall.ETIMEDOUT) {
+			break
+		}
+	}
+	if err != nil {
+		o.d.log.Warn("write the log of ops", "err", err)
+	}
+	return storeError("write the log of ops", err)
+}
+
+// submit puts a call into the log, and waits for its answer.
+func (o *ops) submit(ctx context.Context, c *opCall) error {
+	c.done = make(chan error, 1)
+	if !o.log.add(c) {
+		return errClosed
+	}
+	select {
+	case err := <-c.done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// begin writes an op's line. It is durable on return.
+func (o *ops) begin(ctx context.Context, op store.OpID, k headKey) error {
+	o.mu.Lock()
+	o.live[op] = &liveOp{head: k}
+	o.mu.Unlock()
+	var e encoder
+	e.byte(codecVersion)
+	e.string(k.bid)
+	e.string(k.key)
+	err := o.submit(ctx, &opCall{op: op, line: e.b})
+	if err != nil {
+		o.drop(op)
+	}
+	return err
+}
+
+func decodeLine(b []byte) (k headKey, err error) {
+	d := decoder{b: b}
+	if d.byte() != codecVersion {
+		return k, errCorrupt
+	}
+	k.bid, k.key = d.string(), d.string()
+	return k, d.end()
+}
+
+// drop takes back the line of an op that did not happen.
+func (o *ops) drop(op store.OpID) {
+	if op.IsZero() {
+		return
+	}
+	o.mu.Lock()
+	delete(o.live, op)
+	o.mu.Unlock()
+	o.log.add(&opCall{op: op})
+}
+
+// own returns what this process knows of one of its ops, nil for nothing.
+func (o *ops) own(op store.OpID) *liveOp {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if l := o.live[op]; l != nil {
+		c := *l
+		return &c
+	}
+	return nil
+}
+
+// line returns where an op acts, nil when it has no line.
+func (o *ops) line(ctx context.Context, op store.OpID) (*headKey, error) {
+	if l := o.own(op); l != nil {
+		return &l.head, nil
+	}
+	read := librados.NewRead()
+	step := read.OmapGetByKeys(op.String())
+	if _, err := o.d.heads.Operate(ctx, oidOps, read, 0); errors.Is(err, syscall.ENOENT) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	if len(step.Pairs) == 0 {
+		return nil, nil
+	}
+	k, err := decodeLine(step.Pairs[0].Value)
+	return &k, err
+}
+
+// former returns the outcome that an edit replaces, if somebody may still ask
+// for it.
+func (o *ops) former(ctx context.Context, e *edit) (*outcome, error) {
+	if e.op.IsZero() || e.state.op.IsZero() || e.state.op == e.op {
+		return nil, nil
+	}
+	k, err := o.line(ctx, e.state.op)
+	if err != nil || k == nil {
+		return nil, err
+	}
+	return e.state.outcome, nil
+}
+
+// moved notes that an outcome went to the head's omap.
+func (o *ops) moved(former *outcome, e *edit) {
+	if former == nil {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if l := o.live[e.state.op]; l != nil {
+		l.moved = true
+	}
+}
+
+// Settle implements store.Outcomes. The linearization point of a bar is an
+// operation on the head, guarded as all changes of it.
+func (o *ops) Settle(ctx context.Context, ref store.OpRef) (store.Outcome, error) {
+	out, err := o.settle(ctx, ref)
+	if err != nil && !errors.Is(err, store.ErrNoSuchOp) {
+		err = fmt.Errorf("settle %s: %w: %w", ref.ID, store.ErrUnknownOutcome, err)
+	}
+	return out, err
+}
+
+func (o *ops) settle(ctx context.Context, ref store.OpRef) (store.Outcome, error) {
+	k, err := o.line(ctx, ref.ID)
+	if err != nil {
+		return store.Outcome{}, err
+	}
+	if k == nil {
+		r, err := o.d.lookup(ctx, ref.Bucket)
+		if err != nil {
+			return store.Outcome{}, err
+		}
+		if r == nil {
+			return store.Outcome{}, store.ErrNoSuchOp
+		}
+		k = &headKey{r.bid, ref.Key}
+	}
+	unlock, err := o.d.locks.lock(ctx, *k)
+	if err != nil {
+		return store.Outcome{}, err
+	}
+	defer unlock()
+	id := ref.ID.String()
+	for ; ; wait(ctx, time.Millisecond) {
+		h, err := o.d.readHead(ctx, *k, headRead{omap: []string{keyOutcome + id, keyBar + id}})
+		if err != nil {
+			return store.Outcome{}, err
+		}
+		known, err := h.outcomeOf(ref.ID)
+		if err != nil {
+			return store.Outcome{}, err
+		}
+		if known != nil {
+			// Its line was there before it.
+			if k, err := o.line(ctx, ref.ID); err != nil || k != nil {
+				return known.public(h.headKey.key), err
+			}
+			return store.Outcome{}, store.ErrNoSuchOp
+		}
+		if h.omap[keyBar+id] != nil {
+			return store.Outcome{}, store.ErrNoSuchOp
+		}
+		again, err := o.d.bar(ctx, h, ref.ID)
+		if err != nil {
+			return store.Outcome{}, err
+		}
+		if !again {
+			return store.Outcome{}, store.ErrNoSuchOp
+		}
+	}
+}
+
+// outcomeOf returns what the head knows of an op, nil for nothing. Its place in
+// the omap must have been asked for.
+func (h *head) outcomeOf(op store.OpID) (*outcome, error) {
+	if h.op == op {
+		return h.outcome, nil
+	}
+	if b := h.omap[keyOutcome+op.String()]; b != nil {
+		return parseOutcome(b)
+	}
+	return nil, nil
+}
+
+// bar sees to it that an op, or a change that is named by its TAG, does not
+// come true, if the head is still as it was read. An answer that was lost is
+// an error: to bar again does no harm.
+func (d *Driver) bar(ctx context.Context, h *head, id store.OpID) (again bool, err error) {
+	op := librados.NewWrite()
+	if h.guard == 0 {
+		op.Create(true)
+		op.SetXattr(xattrState, h.encode())
+	} else {
+		op.AssertVersion(h.guard)
+	}
+	op.OmapSet(librados.Pair{Key: keyBar + id.String(), Value: []byte{codecVersion}})
+	_, err = d.heads.Operate(ctx, h.oid(), op, 0)
+	if conflict(err) {
+		return true, nil
+	}
+	return false, err
+}
+
+// List implements store.Outcomes. The refs have no bucket, as Forget needs
+// none.
+func (o *ops) List(ctx context.Context, after store.OpID, limit int) ([]store.OpRef, error) {
+	from := ""
+	if !after.IsZero() {
+		from = after.String()
+	}
+	var refs []store.OpRef
+	var bad error
+	err := eachPair(ctx, o.d.heads, oidOps, from, "", func(p librados.Pair) bool {
+		id, ok := store.ParseOpID(p.Key)
+		k, err := decodeLine(p.Value)
+		if !ok || err != nil {
+			bad = fmt.Errorf("line %q: %w", p.Key, errCorrupt)
+			return false
+		}
+		if bytes.Compare(id[:], after[:]) > 0 {
+			refs = append(refs, store.OpRef{ID: id, Key: k.key})
+		}
+		return limit <= 0 || len(refs) < limit
+	})
+	if err := errors.Join(err, bad); err != nil {
+		return nil, fmt.Errorf("list ops: %w", err)
+	}
+	return refs, nil
+}
+
+// forgetters is how many ops are forgotten beside each other.
+const forgetters = 16
+
+// Forget implements store.Outcomes. It is durable on return.
+func (o *ops) Forget(ctx context.Context, refs ...store.OpRef) error {
+	errs := make([]error, len(refs))
+	room := make(chan struct{}, forgetters)
+	var wg sync.WaitGroup
+	for i, ref := range refs {
+		room <- struct{}{}
+		wg.Go(func() {
+			errs[i] = o.forget(ctx, ref)
+			<-room
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("forget outcomes: %w", err)
+	}
+	return nil
+}
+
+func (o *ops) forget(ctx context.Context, ref store.OpRef) error {
+	own := o.own(ref.ID)
+	if own != nil && !own.moved {
+		err := o.submit(ctx, &opCall{op: ref.ID})
+		if err == nil {
+			// Moved meanwhile: the head has it for nothing.
+			own = o.own(ref.ID)
+			o.mu.Lock()
+			delete(o.live, ref.ID)
+			o.mu.Unlock()
+		}
+		if err != nil || own == nil || !own.moved {
+			return err
+		}
+	}
+	k, err := o.line(ctx, ref.ID)
+	if err != nil {
+		return err
+	}
+	if k == nil && own != nil {
+		k = &own.head
+	}
+	if k == nil { // there may be a bar
+		r, err := o.d.lookup(ctx, ref.Bucket)
+		if err != nil || r == nil {
+			return err
+		}
+		k = &headKey{r.bid, ref.Key}
+	}
+	op := librados.NewWrite()
+	op.AssertExists()
+	op.OmapRm(keyOutcome+ref.ID.String(), keyBar+ref.ID.String())
+	if _, err := o.d.heads.Operate(ctx, k.oid(), op, 0); err != nil && !errors.Is(err, syscall.ENOENT) {
+		return err
+	}
+	err = o.submit(ctx, &opCall{op: ref.ID})
+	if err == nil {
+		o.mu.Lock()
+		delete(o.live, ref.ID)
+		o.mu.Unlock()
+	}
+	return err
+}

@@ -1,0 +1,224 @@
+//go:build rados
+
+package rados
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"herald/store"
+)
+
+const (
+	readPiece = 1 << 20   // bytes that one operation reads of a tail
+	readAhead = 4         // operations for one reader
+	readBlock = 128 << 10 // bytes read for a ReadAt that asks for fewer
+)
+
+// reader is a store.Reader. It keeps the context that it was opened with: that
+// of the request, whose end ends what it reads.
+type reader struct {
+	ctx  context.Context
+	d    *Driver
+	bid  string
+	info *store.Info
+	data []byte // all bytes, unless there are segments
+	segs []segment
+	hold *hold // nil: there are no tails
+
+	mu    sync.Mutex // guards what follows: ReadAt may be called concurrently
+	block []byte     // read for a small ReadAt
+	start int64      // of block
+}
+
+var _ store.Reader = (*reader)(nil)
+
+// Open implements store.Bucket. Small objects come with their head, in one
+// operation.
+func (b *bucket) Open(ctx context.Context, key, versionID string) (store.Reader, error) {
+	k := b.head(key)
+	hold := b.d.readers.hold(k)
+	h, v, info, err := b.read(ctx, key, versionID, true)
+	if err != nil || len(v.segments) == 0 {
+		b.d.readers.release(hold)
+		hold = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &reader{ctx: ctx, d: b.d, bid: b.bid, info: info, segs: v.segments, hold: hold}
+	if v.inline() {
+		if int64(len(h.data)) != v.size {
+			return nil, fmt.Errorf("open %s/%s: %d bytes where %d should be", b.name, key, len(h.data), v.size)
+		}
+		r.data = h.data
+	}
+	return r, nil
+}
+
+// Stat implements store.Bucket.
+func (b *bucket) Stat(ctx context.Context, key, versionID string) (*store.Info, error) {
+	_, _, info, err := b.read(ctx, key, versionID, false)
+	return info, err
+}
+
+// read reads the head of a key and finds a version.
+func (b *bucket) read(ctx context.Context, key, versionID string, data bool) (*head, *version, *store.Info, error) {
+	want := headRead{data: data}
+	if versionID != "" {
+		if !validVersionID(versionID) {
+			return nil, nil, nil, b.absent(ctx, store.ErrNoSuchVersion)
+		}
+		want.omap = []string{keyVersion + versionID}
+	}
+	h, err := b.d.readHead(ctx, b.head(key), want)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("read %s/%s: %w", b.name, key, err)
+	}
+	v, encoded, latest, err := h.find(versionID)
+	if err == store.ErrNoSuchKey || err == store.ErrNoSuchVersion {
+		err = b.absent(ctx, err)
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	attrs, err := decodeAttrs(encoded)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("attributes of %s/%s: %w", b.name, key, err)
+	}
+	return h, v, v.info(key, latest, attrs), nil
+}
+
+// Info implements store.Reader.
+func (r *reader) Info() *store.Info { return r.info }
+
+// ReadAt implements io.ReaderAt.
+func (r *reader) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("read %s at %d", r.info.Key, off)
+	}
+	if off >= r.info.Size {
+		return 0, io.EOF
+	}
+	n := min(int64(len(p)), r.info.Size-off)
+	var err error
+	if len(r.segs) > 0 && n < readBlock {
+		err = r.readSmall(p[:n], off)
+	} else {
+		_, err = r.WriteRangeTo(bytes.NewBuffer(p[:0]), off, n)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if n < int64(len(p)) {
+		err = io.EOF
+	}
+	return int(n), err
+}
+
+// readSmall reads more than it is asked for, as what follows is likely to be
+// asked for next.
+func (r *reader) readSmall(p []byte, off int64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(p) > 0 {
+		if off < r.start || off >= r.start+int64(len(r.block)) {
+			var b bytes.Buffer
+			if _, err := r.WriteRangeTo(&b, off, min(readBlock, r.info.Size-off)); err != nil {
+				return err
+			}
+			r.block, r.start = b.Bytes(), off
+		}
+		n := copy(p, r.block[off-r.start:])
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+// WriteRangeTo implements store.Reader. Some pieces are read ahead of what w
+// takes.
+func (r *reader) WriteRangeTo(w io.Writer, off, length int64) (int64, error) {
+	if off < 0 || length < 0 || off+length > r.info.Size {
+		return 0, fmt.Errorf("read %s: bytes %d to %d of %d", r.info.Key, off, off+length, r.info.Size)
+	}
+	if len(r.segs) == 0 {
+		n, err := w.Write(r.data[off : off+length])
+		return int64(n), err
+	}
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer cancel()
+	pieces := r.pieces(off, length)
+	answers := make([]chan pieceRead, len(pieces))
+	begin := func(i int) {
+		answers[i] = make(chan pieceRead, 1)
+		p := pieces[i]
+		go func() {
+			data, err := r.d.readTail(ctx, r.bid, p.tag, p.off, p.n)
+			answers[i] <- pieceRead{data, err}
+		}()
+	}
+	for i := range min(readAhead, len(pieces)) {
+		begin(i)
+	}
+	var done int64
+	for i := range pieces {
+		a := <-answers[i]
+		if a.err != nil {
+			return done, fmt.Errorf("read %s: %w", r.info.Key, a.err)
+		}
+		if next := i + readAhead; next < len(pieces) {
+			begin(next)
+		}
+		n, err := w.Write(a.data)
+		done += int64(n)
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// piece is what one operation reads.
+type piece struct {
+	tag store.OpID
+	off int64 // among the TAG's bytes
+	n   int
+}
+
+type pieceRead struct {
+	data []byte
+	err  error
+}
+
+// pieces parts a range into what operations read.
+func (r *reader) pieces(off, length int64) []piece {
+	var list []piece
+	for _, s := range r.segs {
+		if off >= s.size {
+			off -= s.size
+			continue
+		}
+		for off < s.size && length > 0 {
+			n := min(length, s.size-off, readPiece-off%readPiece)
+			list = append(list, piece{s.tag, off, int(n)})
+			off, length = off+n, length-n
+		}
+		if length == 0 {
+			break
+		}
+		off = 0
+	}
+	return list
+}
+
+// Close implements store.Reader.
+func (r *reader) Close() error {
+	if r.hold != nil {
+		r.d.readers.release(r.hold)
+		r.hold = nil
+	}
+	return nil
+}

@@ -1,0 +1,57 @@
+//go:build rados
+
+package rados
+
+import (
+	"testing"
+	"time"
+
+	librados "herald/rados"
+	"herald/store"
+	"herald/store/storetest"
+	"herald/tests/cephtest"
+)
+
+func TestMain(m *testing.M) { cephtest.Main(m) }
+
+// testPlace is a namespace of its own on the shared cluster.
+type testPlace struct{ conf, pool, namespace string }
+
+func newPlace(t testing.TB) *testPlace {
+	t.Helper()
+	c := cephtest.Start(t)
+	pool, ns := c.Namespace(t)
+	return &testPlace{c.Conf, pool, ns}
+}
+
+func (p *testPlace) open(t testing.TB, opts Options) *Driver {
+	t.Helper()
+	opts.Config = librados.Config{ConfFile: p.conf}
+	opts.Pool, opts.Namespace = p.pool, p.namespace
+	d, err := Open(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// crash ends a driver as a kill of its process would: what runs behind
+// requests stops where it is.
+func (d *Driver) crash(t testing.TB) {
+	t.Helper()
+	d.bg.cancel()
+	d.bg.close(time.Minute)
+	if err := d.conn.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSuite runs the conformance suite on a real cluster.
+func TestSuite(t *testing.T) {
+	p := newPlace(t)
+	storetest.Run(t, storetest.Harness{
+		Open:      func(t *testing.T) store.Driver { return p.open(t, Options{}) },
+		Crash:     func(t *testing.T, d store.Driver) { d.(*Driver).crash(t) },
+		NoUploads: true,
+	})
+}

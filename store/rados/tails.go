@@ -1,0 +1,169 @@
+//go:build rados
+
+package rados
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+
+	librados "herald/rados"
+	"herald/store"
+)
+
+const (
+	tailSize     = 4 << 20 // bytes of a tail; the last may be shorter
+	tailsAtOnce  = 4       // of one body, that are written beside each other
+	removeAtOnce = 16      // tails of one body, that are removed beside each other
+)
+
+// tailCount is how many tails hold so many bytes.
+func tailCount(size int64) int64 { return (size + tailSize - 1) / tailSize }
+
+// tailWriter writes a body into tails, some of them beside each other. It is
+// used by one goroutine.
+type tailWriter struct {
+	d    *Driver
+	bid  string
+	tag  store.OpID
+	buf  []byte // of the tail that is filled now
+	next int64  // its number
+	size int64  // bytes taken
+
+	room chan struct{} // has an element for each tail under way
+	wg   sync.WaitGroup
+
+	mu  sync.Mutex // guards err
+	err error      // the first
+}
+
+func newTailWriter(d *Driver, bid string, tag store.OpID) *tailWriter {
+	return &tailWriter{d: d, bid: bid, tag: tag, room: make(chan struct{}, tailsAtOnce)}
+}
+
+// write takes bytes. An error of an earlier tail may come with a later call.
+func (t *tailWriter) write(ctx context.Context, p []byte) error {
+	for len(p) > 0 {
+		n := min(tailSize-len(t.buf), len(p))
+		if t.buf == nil && n < tailSize {
+			t.buf = make([]byte, 0, tailSize)
+		}
+		t.buf = append(t.buf, p[:n]...)
+		p = p[n:]
+		t.size += int64(n)
+		if len(t.buf) == tailSize {
+			if err := t.send(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// send begins to write the tail that was filled.
+func (t *tailWriter) send(ctx context.Context) error {
+	select {
+	case t.room <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if err := t.failed(); err != nil {
+		<-t.room
+		return err
+	}
+	data, oid := t.buf, tailOID(t.bid, t.tag, t.next)
+	t.buf, t.next = nil, t.next+1
+	t.wg.Go(func() {
+		op := librados.NewWrite()
+		op.WriteFull(data)
+		if _, err := t.d.data.Operate(ctx, oid, op, 0); err != nil {
+			t.mu.Lock()
+			t.err = errors.Join(t.err, storeError("write a tail", err))
+			t.mu.Unlock()
+		}
+		<-t.room
+	})
+	return nil
+}
+
+func (t *tailWriter) failed() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}
+
+// finish writes what is left and waits until all of it is durable.
+func (t *tailWriter) finish(ctx context.Context) error {
+	var err error
+	if len(t.buf) > 0 {
+		err = t.send(ctx)
+	}
+	t.wg.Wait()
+	return errors.Join(err, t.failed())
+}
+
+// abort waits for what is under way, and removes in the background what was
+// written. Then it calls done.
+func (t *tailWriter) abort(done func()) {
+	t.buf = nil
+	started := t.d.bg.start(func(ctx context.Context) {
+		t.wg.Wait()
+		if err := t.d.removeTails(ctx, t.bid, segment{t.tag, t.next * tailSize}); err != nil {
+			t.d.log.Warn("remove the tails of what was given up", "tag", t.tag, "err", err)
+			return
+		}
+		done()
+	})
+	if !started {
+		t.wg.Wait()
+	}
+}
+
+// removeTails removes the tails of a run of bytes. Those that are not there are
+// no error.
+func (d *Driver) removeTails(ctx context.Context, bid string, s segment) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex // guards first
+	var first error
+	room := make(chan struct{}, removeAtOnce)
+	for n := range tailCount(s.size) {
+		room <- struct{}{}
+		wg.Go(func() {
+			if _, err := d.removeTail(ctx, bid, s.tag, n); err != nil {
+				mu.Lock()
+				first = errors.Join(first, err)
+				mu.Unlock()
+			}
+			<-room
+		})
+	}
+	wg.Wait()
+	return first
+}
+
+// removeTail tells whether there was one.
+func (d *Driver) removeTail(ctx context.Context, bid string, tag store.OpID, n int64) (bool, error) {
+	op := librados.NewWrite()
+	op.Remove()
+	_, err := d.data.Operate(ctx, tailOID(bid, tag, n), op, librados.FullForce)
+	if errors.Is(err, syscall.ENOENT) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// readTail reads bytes of one tail; fewer than asked for are an error.
+func (d *Driver) readTail(ctx context.Context, bid string, tag store.OpID, off int64, n int) ([]byte, error) {
+	op := librados.NewRead()
+	step := op.Read(uint64(off%tailSize), uint64(n))
+	oid := tailOID(bid, tag, off/tailSize)
+	if _, err := d.data.Operate(ctx, oid, op, 0); err != nil {
+		return nil, err
+	}
+	if len(step.Data) != n {
+		return nil, fmt.Errorf("%s has %d bytes where %d were asked for", oid, len(step.Data), n)
+	}
+	return step.Data, nil
+}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	librados "herald/rados"
+	"herald/tests/cephtest"
 )
 
 const (
@@ -29,22 +31,26 @@ const (
 // class on one object, in turn: bench/rados-queue.sh.
 func BenchmarkPairs(b *testing.B) {
 	h := newHarness(b, Options{})
+	osd := filepath.Join(cephtest.Start(b).Dir, "osd.0.pid")
 	shards := []int{1, 2, 4, 11}
 	rates := make(map[int][]float64)
 	ratios := make(map[int][]float64)
 	var plain []float64
 	threads := 0
+	measure := func(name string, pair func(context.Context, int) error) float64 {
+		ops, client, server := h.d.conn.Stats().Done, cpuTime(), osdTime(osd)
+		rate := pairs(b, pair)
+		n := rate * benchTime.Seconds()
+		each := func(d time.Duration) float64 { return float64(d.Microseconds()) / n }
+		b.Logf("%s: %.0f pairs/s, %.2f pairs/op, CPU per pair: client %.0f us, OSD %.0f us", name, rate,
+			n/float64(h.d.conn.Stats().Done-ops), each(cpuTime()-client), each(osdTime(osd)-server))
+		return rate
+	}
 	for range b.N {
-		cpu, osd := cpuTime(), osdTime()
-		base := pairs(b, h.plain(b))
-		b.Logf("plain: %.0f pairs/s, CPU per pair: client %.0f us, OSD %.0f us", base, float64((cpuTime()-cpu).Microseconds())/(base*benchTime.Seconds()), float64((osdTime()-osd).Microseconds())/(base*benchTime.Seconds()))
+		base := measure("plain", h.plain(b))
 		plain = append(plain, base)
 		for _, n := range shards {
-			before, cpu, osd := h.d.conn.Stats().Done, cpuTime(), osdTime()
-			rate := pairs(b, h.sharded(b, n, &threads))
-			ops := float64(h.d.conn.Stats().Done - before)
-			b.Logf("%d shards: %.0f pairs/s, %.0f ops/s, %.2f pairs/op, CPU per pair: client %.0f us, OSD %.0f us", n, rate, ops/benchTime.Seconds(), rate*benchTime.Seconds()/ops,
-				float64((cpuTime()-cpu).Microseconds())/(rate*benchTime.Seconds()), float64((osdTime()-osd).Microseconds())/(rate*benchTime.Seconds()))
+			rate := measure(fmt.Sprintf("%d shards", n), h.sharded(b, n, &threads))
 			rates[n], ratios[n] = append(rates[n], rate), append(ratios[n], rate/base)
 		}
 	}
@@ -160,9 +166,9 @@ func countThreads() int {
 	return n
 }
 
-// osdTime is what the OSD has used, when it is known which that is.
-func osdTime() time.Duration {
-	pid, _ := os.ReadFile(os.Getenv("HERALD_TEST_CEPH") + "/osd.0.pid")
+// osdTime is what the OSD has used whose process id is in that file.
+func osdTime(file string) time.Duration {
+	pid, _ := os.ReadFile(file)
 	b, _ := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/stat")
 	_, rest, _ := strings.Cut(string(b), ") ")
 	f := strings.Fields(rest)

@@ -109,7 +109,7 @@ type index struct {
 	shards  map[string]*shard
 
 	sweeping sync.Mutex // held by a sweep; guards what follows
-	seen     map[string]seenMark
+	seen     map[string]seenValue
 }
 
 // openIndex returns a bucket's index. It reads nothing.

@@ -60,7 +60,7 @@ func TestIndex_RepairsWhatTheDeadLeft(t *testing.T) {
 	if n := len(f.heads.barred) - barred; n > 0 {
 		t.Errorf("%d changes were given up at once", n)
 	}
-	f.limit(indexLimits{mark: 50 * time.Millisecond})
+	f.limit(func(l *indexLimits) { l.mark = 50 * time.Millisecond })
 	sweepUntil(t, f.x[1], func() bool { return len(f.omap(t, spaceMarks)) == 0 })
 	f.settled(t)
 	for _, tag := range tags {
@@ -72,7 +72,7 @@ func TestIndex_RepairsWhatTheDeadLeft(t *testing.T) {
 
 func TestIndex_LateChangeFindsThatItWasGivenUp(t *testing.T) {
 	f := newIndexes(t, 2)
-	f.limit(indexLimits{mark: 10 * time.Millisecond})
+	f.limit(func(l *indexLimits) { l.mark = 10 * time.Millisecond })
 	tag := store.NewOpID()
 	m, err := f.x[0].begin(t.Context(), "k", tag)
 	if err != nil {
@@ -108,7 +108,7 @@ func TestIndex_SweepsHeadsOfRemovedKeys(t *testing.T) {
 	if _, err := f.x[0].sweep(t.Context()); err != nil || len(f.heads.swept) > 0 {
 		t.Errorf("sweep = %v, swept %d heads of an hour's age", err, len(f.heads.swept))
 	}
-	f.limit(indexLimits{head: time.Millisecond})
+	f.limit(func(l *indexLimits) { l.head = time.Millisecond })
 	sweepUntil(t, f.x[0], func() bool { return len(f.omap(t, spaceDead)) == 0 })
 	if len(f.heads.swept) != 50 {
 		t.Errorf("%d heads were swept, want 50", len(f.heads.swept))
@@ -132,11 +132,9 @@ func TestIndex_FoldsSums(t *testing.T) {
 			}
 		}
 	}
-	f.load(t, 4, 30, func() {
-		if _, err := f.x[0].sweep(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
+	f.limit(func(l *indexLimits) { l.mark = 10 * time.Millisecond })
+	sweepUntil(t, f.x[0], func() bool { return len(f.omap(t, spaceSums)[shards[0].oid]) < maxSums/2 })
+	f.load(t, 4, 30, func() {})
 	f.settled(t)
 	if names := f.omap(t, spaceSums)[shards[0].oid]; len(names) > 6 {
 		t.Errorf("sums are left: %q", names)
@@ -145,7 +143,7 @@ func TestIndex_FoldsSums(t *testing.T) {
 
 func TestIndex_Drop(t *testing.T) {
 	f := newIndexes(t, 2)
-	f.limit(indexLimits{drop: 50 * time.Millisecond, split: 40, frozen: 100 * time.Millisecond})
+	f.limit(func(l *indexLimits) { l.drop, l.split, l.frozen = 50*time.Millisecond, 40, 5*time.Second })
 	f.keys = 200
 	f.load(t, 4, 60, func() {})
 	f.settled(t)
@@ -185,7 +183,7 @@ func TestIndex_Drop(t *testing.T) {
 	if gone, err := f.x[1].sweep(t.Context()); gone || err != nil {
 		t.Errorf("sweep = %t, %v while heads are left", gone, err)
 	}
-	f.limit(indexLimits{head: time.Millisecond})
+	f.limit(func(l *indexLimits) { l.head = time.Millisecond })
 	gone := false
 	for !gone {
 		var err error
@@ -209,7 +207,7 @@ func (f *indexes) abandonNothing(t testing.TB) {
 // point; the bucket can be used again.
 func TestIndex_DropStopped(t *testing.T) {
 	f := newIndexes(t, 2)
-	f.limit(indexLimits{frozen: 100 * time.Millisecond})
+	f.limit(func(l *indexLimits) { l.frozen = 100 * time.Millisecond })
 	f.x[0].env.fault = func(string) error { return errors.New("stop") }
 	if err := f.x[0].drop(t.Context()); !errors.Is(err, errStopped) {
 		t.Fatalf("drop = %v", err)

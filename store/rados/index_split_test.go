@@ -11,10 +11,11 @@ import (
 	"herald/store"
 )
 
-func (f *indexes) limit(limits indexLimits) {
-	limits.setDefaults()
+// limit changes limits. Those that changes under way look at (frozen, split)
+// have to be set before the first.
+func (f *indexes) limit(set func(*indexLimits)) {
 	for _, x := range f.x {
-		x.env.limits = limits
+		set(&x.env.limits)
 	}
 }
 
@@ -35,7 +36,7 @@ func (f *indexes) shards(t testing.TB) int {
 func TestIndex_SplitUnderLoad(t *testing.T) {
 	f := newIndexes(t, 2)
 	f.keys = 500
-	f.limit(indexLimits{split: 200})
+	f.limit(func(l *indexLimits) { l.split = 200 })
 	f.load(t, 24, 80, func() {
 		for range 10 {
 			listAll(t, f.x[0], store.ListOptions{Max: 50, Versions: true})
@@ -55,7 +56,7 @@ func TestIndex_SplitStopped(t *testing.T) {
 	for point, patience := range map[string]time.Duration{"index.split.copied": 3 * time.Second, "index.split.gone": time.Minute} {
 		t.Run(point, func(t *testing.T) {
 			f := newIndexes(t, 2)
-			f.limit(indexLimits{frozen: patience})
+			f.limit(func(l *indexLimits) { l.frozen = patience })
 			f.load(t, 4, 20, func() {})
 			stop := errors.New("stop")
 			f.x[0].env.fault = func(p string) error {

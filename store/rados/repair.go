@@ -19,10 +19,21 @@ const (
 	sweepHeads = 20000
 )
 
-// seenMark is a mark as a sweep met it.
-type seenMark struct {
+// seenValue is something in a shard as a sweep met it.
+type seenValue struct {
 	value string
 	since time.Time // by this gateway's clock; others' may differ
+}
+
+// see tells for how long sweeps have met this value under a name. The caller
+// holds x.sweeping; seen is what the present sweep meets.
+func (x *index) see(seen map[string]seenValue, name string, value []byte) time.Duration {
+	was, ok := x.seen[name]
+	if !ok || was.value != string(value) {
+		was = seenValue{string(value), time.Now()}
+	}
+	seen[name] = was
+	return time.Since(was.since)
 }
 
 // sweep repairs what others left: marks of changes that nobody goes on with,
@@ -50,10 +61,10 @@ func (x *index) sweep(ctx context.Context) (gone bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	seen := map[string]seenMark{}
+	seen := map[string]seenValue{}
 	var errs []error
 	for _, s := range shards {
-		errs = append(errs, s.sweepMarks(ctx, seen), s.sweepHeads(ctx), s.foldSums(ctx), s.splitIfLarge(ctx))
+		errs = append(errs, s.sweepMarks(ctx, seen), s.sweepHeads(ctx), s.foldSums(ctx, seen), s.splitIfLarge(ctx))
 	}
 	x.seen = seen
 	return false, errors.Join(errs...)
@@ -87,16 +98,12 @@ func (s *shard) pages(ctx context.Context, space string, limit int, f func([]lib
 
 // sweepMarks repairs changes whose marks did not change for so long that who
 // made them must be dead.
-func (s *shard) sweepMarks(ctx context.Context, seen map[string]seenMark) error {
+func (s *shard) sweepMarks(ctx context.Context, seen map[string]seenValue) error {
 	var old []*mark
 	err := s.pages(ctx, spaceMarks, sweepMarks, func(pairs []librados.Pair) (bool, error) {
 		for _, p := range pairs {
-			was, ok := s.x.seen[p.Key]
-			if !ok || was.value != string(p.Value) {
-				was = seenMark{string(p.Value), time.Now()}
-			}
-			seen[p.Key] = was
-			if key, tag, ok := splitMarkKey(p.Key); ok && time.Since(was.since) >= s.x.env.limits.mark {
+			age := s.x.see(seen, p.Key, p.Value)
+			if key, tag, ok := splitMarkKey(p.Key); ok && age >= s.x.env.limits.mark {
 				old = append(old, &mark{x: s.x, key: key, tag: tag})
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	librados "herald/rados"
+	"herald/store"
 )
 
 // maxSums is how many sums of gateways a shard has before those of others are
@@ -76,25 +77,38 @@ func (s *shard) readSpace(ctx context.Context, space string) (state string, pair
 	return string(xattr.Data), step.Pairs, nil
 }
 
-// foldSums adds up the sums of gateways, many of which may be no more. One that
-// lives finds out by its next write that its sums are not what it thought.
-func (s *shard) foldSums(ctx context.Context) error {
-	pairs, sum, err := s.readSums(ctx)
+// foldSums adds up the sums of gateways that did not change them for long: many
+// of them may be no more. One that lives finds out by its next write that its
+// sums are not what it thought.
+func (s *shard) foldSums(ctx context.Context, seen map[string]seenValue) error {
+	pairs, _, err := s.readSums(ctx)
+	if errors.Is(err, errShardGone) {
+		return nil
+	}
 	if err != nil || len(pairs) <= maxSums {
-		if errors.Is(err, errShardGone) {
-			return nil
-		}
 		return err
 	}
 	op := librados.NewWrite()
 	op.CmpXattr(xattrShard, librados.Equal, []byte(shardLive))
 	var names []string
+	var sum sums
 	for _, p := range pairs {
+		if s.x.see(seen, s.oid+p.Key, p.Value) < s.x.env.limits.mark {
+			continue
+		}
+		one, err := decodeSums(p.Value)
+		if err != nil {
+			return fmt.Errorf("sums of shard %s: %w", s.oid, err)
+		}
+		sum.add(one)
 		op.OmapCmp(p.Key, librados.Equal, p.Value)
 		names = append(names, p.Key)
 	}
+	if len(names) < maxSums/2 {
+		return nil
+	}
 	op.OmapRm(names...)
-	op.OmapSet(librados.Pair{Key: spaceSums, Value: sum.encode()})
+	op.OmapSet(librados.Pair{Key: spaceSums + store.NewOpID().String() + "*", Value: sum.encode()})
 	if _, err := s.x.env.io.Operate(ctx, s.oid, op, librados.FullForce); err != nil && !refused(err) {
 		return fmt.Errorf("add up the sums of a shard: %w", err)
 	}

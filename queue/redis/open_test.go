@@ -73,8 +73,8 @@ const categories = "+@read +@write +@scripting +@pubsub +@transaction +@connecti
 
 // commands are all that are used.
 const commands = "+evalsha +eval +time +multi +exec +info +config|get +wait +subscribe +unsubscribe +ping +publish " +
-	"+hget +hmget +hset +hdel +hincrby +hexists +hlen +hscan +hvals +zadd +zrem +zrange +zrangebyscore +zrangebylex +zremrangebyscore " +
-	"+zscore +zcard +zscan +exists +unlink +del +rename +expire +pexpire +get +set"
+	"+hget +hgetall +hmget +hset +hdel +hincrby +hexists +hlen +hscan +hvals +zadd +zrem +zrange +zrangebyscore +zrangebylex " +
+	"+zscore +zscan +exists +unlink +del +rename +pexpire +pttl +get +set"
 
 // clusterCommands are what it must allow besides in a Cluster.
 const clusterCommands = "+cluster|slots"

@@ -86,7 +86,7 @@ func (w *waiters) set(subscribed bool) {
 const (
 	pollSlow      = 10 * time.Second // while subscribed: a safety net
 	pollFast      = 250 * time.Millisecond
-	askFor        = 60 * time.Second // how long the server remembers that somebody waits
+	askFor        = 10 * time.Minute // how long the server remembers that somebody waits: each time is a write
 	subscribeTime = 2 * time.Second  // to be waited for at most
 )
 

@@ -31,9 +31,10 @@ type headReader interface {
 	// repairHead sees to it that the change tag of a key does not happen any
 	// more, if it did not yet, and that nothing of it is left then.
 	repairHead(ctx context.Context, bid, key string, tag store.OpID) error
-	// sweepHead removes the head of a key if all it does is to remember that
-	// the key was removed, and nobody needs that any more. done is false when
-	// it has to be tried again later.
+	// sweepHead removes what the head of a key notes as used by nothing, and
+	// the head if all it does is to remember that the key was removed, and
+	// nobody needs that any more. done is false when it has to be called again
+	// later.
 	sweepHead(ctx context.Context, bid, key string) (done bool, err error)
 }
 
@@ -123,6 +124,7 @@ type indexChange struct {
 	was, now *indexEntry  // the current version before and after; nil: the key has no version
 	add      []store.Info // noncurrent versions that the key has now
 	remove   []store.Info // noncurrent versions that it has no more
+	garbage  bool         // the head has notes of what is to be removed: sweepHead has to be called
 }
 
 // mark announces one change of a key. Until it ends, whoever lists asks the
@@ -226,6 +228,7 @@ type indexCall struct {
 	kind   callKind
 	m      *mark
 	change *indexChange // of callEnd; nil: ask the head
+	repair bool         // of callEnd: it is another's, which is dead
 	value  []byte       // of callBegin, callRenew: of the mark
 	at     time.Time
 	done   chan error // with room for the answer

@@ -17,7 +17,7 @@ const (
 	spaceCurrent  = "e/" // KEY: the current version, or a delete marker
 	spaceVersions = "v/" // KEY NUMBER ID: a noncurrent version; the newest first
 	spaceMarks    = "p/" // KEY TAG: a change that was begun
-	spaceDead     = "d/" // TIME KEY: the head may be a tombstone, to be swept
+	spaceDead     = "d/" // TIME KEY: the head may be a tombstone, or note what it does not use: sweep it
 	spaceSums     = "s/" // what one gateway's changes added; not by key
 )
 
@@ -43,7 +43,7 @@ func versionKey(info *store.Info) string {
 	return versionBound(info.Key, info.Seq) + info.VersionID
 }
 
-// deadKey notes that a key was removed, in the order of time.
+// deadKey notes that a key's head is to be looked at, in the order of time.
 func deadKey(key string, at time.Time) string {
 	return omapKey(fmt.Sprintf("%s%016x", spaceDead, uint64(at.UnixNano())), key)
 }

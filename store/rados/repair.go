@@ -37,7 +37,8 @@ func (x *index) see(seen map[string]seenValue, name string, value []byte) time.D
 }
 
 // sweep repairs what others left: marks of changes that nobody goes on with,
-// heads of keys that were removed. It is to be called every few seconds. gone
+// notes of heads to look at: of keys that were removed, or that do not use all
+// that is there. It is to be called every few seconds. gone
 // is true when the bucket is deleted and nothing of its index is left.
 func (x *index) sweep(ctx context.Context) (gone bool, err error) {
 	x.sweeping.Lock()
@@ -125,6 +126,7 @@ func (s *shard) repair(ctx context.Context, m *mark) error {
 		return err
 	}
 	c := newIndexCall(callEnd, m)
+	c.repair = true
 	if !s.slow.add(c) {
 		return errClosed
 	}
@@ -136,8 +138,7 @@ func (s *shard) repair(ctx context.Context, m *mark) error {
 	}
 }
 
-// sweepHeads removes heads that only remember that their keys were removed,
-// when nobody needs to know that any more.
+// sweepHeads looks at the heads that were noted an hour ago.
 func (s *shard) sweepHeads(ctx context.Context) error {
 	return s.pages(ctx, spaceDead, sweepHeads, func(pairs []librados.Pair) (bool, error) {
 		old := pairs

@@ -113,6 +113,8 @@ func (w *shardWrite) change(key string, c *indexChange, now time.Time) {
 		w.sums.add(sumsOf(&c.now.info, 1))
 	} else {
 		w.set[name] = nil
+	}
+	if c.now == nil || c.garbage {
 		w.set[deadKey(key, now)] = []byte{1}
 	}
 	for i := range c.remove {

@@ -96,10 +96,10 @@ func (b *bucket) absent(ctx context.Context, answer error) error {
 func (d *Driver) CreateBucket(ctx context.Context, name string) error {
 	what := "create bucket " + name
 	// As a later operation may find: not to make an index in vain.
-	if values, err := d.roots.fetch(ctx, []string{rootBucket + name}); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	} else if values[0] != nil {
+	if err := d.absentBucket(ctx, name); errors.Is(err, store.ErrBucketAlreadyExists) {
 		return store.ErrBucketAlreadyExists
+	} else if err != nil {
+		return storeError(what, err)
 	}
 	r := bucketRecord{bid: newID(), created: time.Now().UnixNano()}
 	if err := createIndex(ctx, d.indexEnv(), r.bid); err != nil {
@@ -125,6 +125,30 @@ func (d *Driver) CreateBucket(ctx context.Context, name string) error {
 		return d.createdInSpite(ctx, name, r.bid, err)
 	}
 	return storeError(what, err)
+}
+
+// absentBucket answers nil if there is no bucket of that name. One whose
+// deletion was broken off after its linearization point is none.
+func (d *Driver) absentBucket(ctx context.Context, name string) error {
+	values, err := d.roots.fetch(ctx, []string{rootBucket + name})
+	if err != nil || values[0] == nil {
+		return err
+	}
+	r, err := decodeBucket(values[0])
+	if err != nil {
+		return err
+	}
+	_, err = readLayout(ctx, d.heads, r.bid)
+	switch {
+	case err == nil:
+		return store.ErrBucketAlreadyExists
+	case !errors.Is(err, store.ErrNoSuchBucket):
+		return err
+	}
+	if err := d.removeName(ctx, name, r.bid, values[0]); !errors.Is(err, store.ErrNoSuchBucket) {
+		return err
+	}
+	return nil
 }
 
 // createdInSpite finds out whether a bucket was made when the answer was lost.
@@ -158,18 +182,25 @@ func (d *Driver) DeleteBucket(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if err := d.index(r.bid).drop(ctx); err != nil {
-		if errors.Is(err, store.ErrBucketNotEmpty) || errors.Is(err, store.ErrNoSuchBucket) {
-			return err
-		}
+	err = d.index(r.bid).drop(ctx)
+	switch {
+	case errors.Is(err, store.ErrBucketNotEmpty):
+		return store.ErrBucketNotEmpty
+	case err != nil && !errors.Is(err, store.ErrNoSuchBucket): // else its deleter may have died before the next step
 		return storeError(what, err)
 	}
 	ctx, cancel := detached(ctx)
 	defer cancel()
+	return d.removeName(ctx, name, r.bid, values[0])
+}
+
+// removeName takes a bucket whose index has ended out of root; line is what
+// root has of it. Errors: store.ErrNoSuchBucket, when another was faster.
+func (d *Driver) removeName(ctx context.Context, name, bid string, line []byte) error {
 	op := librados.NewWrite()
-	op.OmapCmp(rootBucket+name, librados.Equal, values[0])
+	op.OmapCmp(rootBucket+name, librados.Equal, line)
 	op.OmapRm(rootBucket + name)
-	op.OmapSet(librados.Pair{Key: rootGone + r.bid, Value: []byte(name)})
+	op.OmapSet(librados.Pair{Key: rootGone + bid, Value: []byte(name)})
 	version, err := d.heads.Operate(ctx, oidRoot, op, 0)
 	switch {
 	case err == nil:
@@ -177,9 +208,9 @@ func (d *Driver) DeleteBucket(ctx context.Context, name string) error {
 		return nil
 	case errors.Is(err, librados.ErrMismatch):
 		d.roots.wrote(0)
-		return store.ErrNoSuchBucket // another was faster
+		return store.ErrNoSuchBucket
 	}
-	return storeError(what, err)
+	return storeError("delete bucket "+name, err)
 }
 
 // ListBuckets implements store.Driver.

@@ -223,7 +223,7 @@ func changeOf(tag store.OpID) (c changeID) {
 }
 
 // maxRecent is how many changes a head names.
-const maxRecent = 4
+const maxRecent = 8
 
 // state is the truth about a key: the xattr "head" of its head.
 type state struct {

@@ -156,6 +156,7 @@ func FuzzRootAndOps(f *testing.F) {
 			}
 		}
 		_, _ = decodeLine(b)
+		_, _, _ = decodeNote(b)
 	})
 }
 

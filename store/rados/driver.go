@@ -29,6 +29,10 @@ type Options struct {
 	DataPool string
 	// Namespace in both pools. Default: the one without a name.
 	Namespace string
+	// KeepReplaced is for how long the bytes of large objects remain after
+	// they were removed or overwritten, for readers at other gateways; less
+	// long when there is much of it. Default: a minute.
+	KeepReplaced time.Duration
 	// Logger gets what happens behind requests. Default: slog.Default.
 	Logger *slog.Logger
 	// Fault, for tests, is called at named points, and may fail what is done
@@ -51,6 +55,7 @@ type Driver struct {
 	clock   clock
 	locks   *keyLocks
 	readers *readers
+	trash   *trash
 	records *records
 	roots   *omapCache
 	ops     *ops
@@ -69,6 +74,7 @@ func Open(ctx context.Context, opts Options) (*Driver, error) {
 	opts.DataPool = cmp.Or(opts.DataPool, opts.Pool)
 	opts.Logger = cmp.Or(opts.Logger, slog.Default())
 	opts.Config.OpTimeout = cmp.Or(opts.Config.OpTimeout, 30*time.Second)
+	opts.KeepReplaced = cmp.Or(opts.KeepReplaced, time.Minute)
 	if opts.Fault == nil {
 		opts.Fault = func(string) error { return nil }
 	}
@@ -87,9 +93,11 @@ func Open(ctx context.Context, opts Options) (*Driver, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open store in %s, %s: %w", opts.Pool, opts.DataPool, err), conn.Close())
 	}
+	d.trash = newTrash(d, opts.KeepReplaced)
 	d.records = newRecords(d.heads)
 	d.roots = &omapCache{io: d.heads, oid: oidRoot}
 	d.ops = newOps(d)
+	d.bg.start(d.sweepLoop)
 	return d, nil
 }
 

@@ -3,9 +3,9 @@
 package rados
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
+	"time"
 
 	librados "herald/rados"
 	"herald/store"
@@ -88,7 +88,7 @@ func (e *edit) discard(v *version) {
 	}
 	for _, s := range v.segments {
 		e.garbage = append(e.garbage, s)
-		e.set = append(e.set, librados.Pair{Key: keyGarbage + s.tag.String(), Value: binary.AppendUvarint(nil, uint64(s.size))})
+		e.set = append(e.set, librados.Pair{Key: keyGarbage + s.tag.String(), Value: encodeNote(s.size, time.Now())})
 	}
 }
 

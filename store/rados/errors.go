@@ -26,10 +26,8 @@ func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 // unsure tells whether an operation may have been done in spite of its error.
 func unsure(err error) bool {
 	var e *librados.Error
-	if errors.As(err, &e) {
-		return errors.Is(err, syscall.ETIMEDOUT)
-	}
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	return errors.Is(err, syscall.ETIMEDOUT) ||
+		!errors.As(err, &e) && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
 }
 
 // conflict tells whether a guarded operation met another state of the object.

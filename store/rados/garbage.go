@@ -4,11 +4,16 @@ package rados
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	librados "herald/rados"
+	"herald/store"
 )
 
 // readers keep the tails of what was opened: what is removed or overwritten
@@ -80,19 +85,153 @@ func (r *readers) after(k headKey, f func()) {
 	}
 }
 
+// How much that is no longer used is kept at most for the readers of other
+// gateways, whom nobody knows here.
+const (
+	trashItems  = 10_000
+	trashBytes  = 512 << 20
+	trashAtOnce = 16 // keys whose garbage is removed beside each other
+)
+
+// trash are tails that nothing uses any more, the oldest first. They are kept
+// for a while, as another gateway may still be reading them. Their heads have
+// notes of them, so that they are not lost with this process.
+type trash struct {
+	d    *Driver
+	keep time.Duration
+
+	mu      sync.Mutex // guards what follows
+	items   []trashItem
+	bytes   int64
+	running bool
+	full    chan struct{} // has an element when there is too much
+}
+
+type trashItem struct {
+	k     headKey
+	segs  []segment
+	bytes int64
+	due   time.Time
+}
+
+func newTrash(d *Driver, keep time.Duration) *trash {
+	return &trash{d: d, keep: keep, full: make(chan struct{}, 1)}
+}
+
 // removeLater removes tails that nothing uses any more, and then the notes of
 // them in the head.
 func (d *Driver) removeLater(k headKey, garbage []segment) {
 	if len(garbage) == 0 {
 		return
 	}
-	d.readers.after(k, func() {
-		d.bg.start(func(ctx context.Context) {
-			if err := d.collect(ctx, k, garbage); err != nil {
-				d.log.Warn("remove what is no longer used", "key", k.key, "err", err)
+	d.readers.after(k, func() { d.trash.add(k, garbage) })
+}
+
+func (t *trash) add(k headKey, segs []segment) {
+	item := trashItem{k: k, segs: segs, due: time.Now().Add(t.keep)}
+	for _, s := range segs {
+		item.bytes += s.size
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.running {
+		if t.running = t.d.bg.start(t.run); !t.running {
+			return // the driver is closed: the notes remain
+		}
+	}
+	t.items = append(t.items, item)
+	if t.bytes += item.bytes; t.bytes > trashBytes || len(t.items) > trashItems {
+		select {
+		case t.full <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// run removes what is due, until there is nothing.
+func (t *trash) run(ctx context.Context) {
+	room := make(chan struct{}, trashAtOnce)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		item, ok := t.next()
+		if !ok {
+			return
+		}
+		room <- struct{}{}
+		wg.Go(func() {
+			if err := t.d.collect(ctx, item.k, item.segs); err != nil {
+				t.d.log.Warn("remove what is no longer used", "key", item.k.key, "err", err)
 			}
+			<-room
 		})
+	}
+}
+
+// next waits for the oldest item to be due and takes it. When the driver is
+// being closed, all are due.
+func (t *trash) next() (item trashItem, ok bool) {
+	for {
+		t.mu.Lock()
+		if len(t.items) == 0 {
+			t.running, t.items = false, nil
+			t.mu.Unlock()
+			return item, false
+		}
+		item = t.items[0]
+		left := time.Until(item.due)
+		if left <= 0 || t.bytes > trashBytes || len(t.items) > trashItems || t.d.closing() {
+			t.items = t.items[1:]
+			t.bytes -= item.bytes
+			t.mu.Unlock()
+			return item, true
+		}
+		t.mu.Unlock()
+		timer := time.NewTimer(left)
+		select {
+		case <-timer.C:
+		case <-t.full:
+		case <-t.d.bg.closing:
+		}
+		timer.Stop()
+	}
+}
+
+// noteAge is when whoever noted garbage in a head is taken for dead.
+const noteAge = 10 * time.Minute
+
+// encodeNote is the value of g/TAG.
+func encodeNote(size int64, at time.Time) []byte {
+	return binary.AppendUvarint(binary.AppendUvarint(nil, uint64(size)), uint64(at.Unix()))
+}
+
+func decodeNote(b []byte) (size int64, at time.Time, err error) {
+	d := decoder{b: b}
+	size, at = d.size(), time.Unix(d.size(), 0)
+	return size, at, d.end()
+}
+
+// collectNotes removes the tails that a head notes as used by nothing, whose
+// gateway did not: left tells that there are notes which are too young.
+func (d *Driver) collectNotes(ctx context.Context, k headKey) (left bool, err error) {
+	var garbage []segment
+	err = eachPair(ctx, d.heads, k.oid(), "", keyGarbage, func(p librados.Pair) bool {
+		tag, ok := store.ParseOpID(strings.TrimPrefix(p.Key, keyGarbage))
+		size, at, err := decodeNote(p.Value)
+		if !ok || err != nil || time.Since(at) < noteAge {
+			left = true
+			return true
+		}
+		garbage = append(garbage, segment{tag, size})
+		return true
 	})
+	if err != nil {
+		return true, fmt.Errorf("read what %s/%q does not use: %w", k.bid, k.key, err)
+	}
+	if len(garbage) > 0 {
+		err = d.collect(ctx, k, garbage)
+	}
+	return left, err
 }
 
 // collect removes tails and the notes of them.

@@ -147,13 +147,15 @@ func (h *head) happened(tag store.OpID, op store.OpID, prior *head) (yes, sure b
 func (d *Driver) writeHead(ctx context.Context, e *edit) (again bool, err error) {
 	ctx, cancel := detached(ctx)
 	defer cancel()
-	if err := d.opts.Fault("head.write"); err != nil {
-		return false, err
+	if err = d.opts.Fault("head.write"); err == nil {
+		_, err = d.heads.Operate(ctx, e.oid(), e.operation(), 0)
 	}
-	_, err = d.heads.Operate(ctx, e.oid(), e.operation(), 0)
+	if err == nil {
+		err = d.opts.Fault("head.written")
+	}
 	switch {
 	case err == nil:
-		return false, d.opts.Fault("head.written")
+		return false, nil
 	case conflict(err):
 		return true, nil
 	case !unsure(err):

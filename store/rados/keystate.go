@@ -79,8 +79,8 @@ func (d *Driver) eachNoncurrent(ctx context.Context, k headKey, f func(v *versio
 
 // repairHead implements headReader. A change that did not happen is barred by
 // an operation guarded as all changes are, so that a writer that still lives
-// fails before its commit point; then its tails are removed. Of one that did
-// happen, what it left unused is removed.
+// fails before its commit point; then its tails are removed. What one that did
+// happen left unused is for sweepHead.
 func (d *Driver) repairHead(ctx context.Context, bid, key string, tag store.OpID) error {
 	k := headKey{bid, key}
 	for ; ; wait(ctx, time.Millisecond) {
@@ -93,7 +93,7 @@ func (d *Driver) repairHead(ctx context.Context, bid, key string, tag store.OpID
 			return err
 		}
 		if used {
-			return d.collectNotes(ctx, k)
+			return nil
 		}
 		if h.omap[keyBar+tag.String()] == nil {
 			again, err := d.bar(ctx, h, tag)
@@ -127,24 +127,6 @@ func (d *Driver) uses(ctx context.Context, h *head, tag store.OpID) (bool, error
 // has tells whether some of the bytes are in tails of tag.
 func (v *version) has(tag store.OpID) bool {
 	return v != nil && slices.ContainsFunc(v.segments, func(s segment) bool { return s.tag == tag })
-}
-
-// collectNotes removes the tails that a head notes as used by nothing.
-func (d *Driver) collectNotes(ctx context.Context, k headKey) error {
-	var garbage []segment
-	err := eachPair(ctx, d.heads, k.oid(), "", keyGarbage, func(p librados.Pair) bool {
-		tag, ok := store.ParseOpID(strings.TrimPrefix(p.Key, keyGarbage))
-		size, n := binary.Uvarint(p.Value)
-		if ok && n > 0 {
-			garbage = append(garbage, segment{tag, int64(size)})
-		}
-		return true
-	})
-	if err != nil {
-		return fmt.Errorf("read what %s/%q does not use: %w", k.bid, k.key, err)
-	}
-	d.removeLater(k, garbage)
-	return nil
 }
 
 // removeUnknownTails removes the tails of an upload of which nobody knows how
@@ -181,10 +163,16 @@ func (d *Driver) sweepHead(ctx context.Context, bid, key string) (done bool, err
 	if err != nil {
 		return false, fmt.Errorf("read head of %s/%q: %w", bid, key, err)
 	}
-	if h.guard == 0 || h.alive() {
+	if h.guard == 0 {
 		return true, nil
 	}
-	if time.Since(time.Unix(0, int64(h.seq))) < tombstoneAge {
+	if left, err := d.collectNotes(ctx, k); err != nil || left || h.alive() {
+		return err == nil && !left, err
+	}
+	if h, err = d.readHead(ctx, k, headRead{}); err != nil { // it is newer without its notes
+		return false, fmt.Errorf("read head of %s/%q: %w", bid, key, err)
+	}
+	if h.alive() || time.Since(time.Unix(0, int64(h.seq))) < tombstoneAge {
 		return false, nil
 	}
 	needed, err := d.remembers(ctx, h)
@@ -208,13 +196,11 @@ func (d *Driver) remembers(ctx context.Context, h *head) (bool, error) {
 			return true, err
 		}
 	}
-	needed, garbage := false, false
+	needed := false
 	var outcomes []store.OpID
 	err := eachPair(ctx, d.heads, h.oid(), "", "", func(p librados.Pair) bool {
 		id, ok := store.ParseOpID(p.Key[min(len(p.Key), 2):])
 		switch {
-		case strings.HasPrefix(p.Key, keyGarbage):
-			garbage, needed = true, true
 		case strings.HasPrefix(p.Key, keyOutcome) && ok:
 			outcomes = append(outcomes, id)
 		case strings.HasPrefix(p.Key, keyBar) && ok && time.Since(opTime(id)) > barAge:
@@ -223,9 +209,6 @@ func (d *Driver) remembers(ctx context.Context, h *head) (bool, error) {
 		}
 		return true
 	})
-	if garbage && err == nil {
-		err = d.collectNotes(ctx, h.headKey)
-	}
 	for _, op := range outcomes {
 		if err != nil || needed {
 			break

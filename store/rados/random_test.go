@@ -1,0 +1,204 @@
+//go:build rados
+
+package rados
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"herald/store"
+	"herald/store/storetest"
+)
+
+// lossy answers some operations on heads as if the cluster had not: before
+// they were sent, or after they were done.
+func lossy(one int) func(string) error {
+	return func(point string) error {
+		if (point == "head.write" || point == "head.written") && rand.IntN(one) == 0 {
+			return syscall.ETIMEDOUT
+		}
+		return nil
+	}
+}
+
+// TestRandomChanges lets two gateways change the same keys at random, while
+// answers are lost, and then compares heads, listings and tails.
+func TestRandomChanges(t *testing.T) {
+	p := newPlace(t)
+	gateways := []*Driver{p.open(t, Options{Fault: lossy(10)}), p.open(t, Options{Fault: lossy(10)})}
+	if err := gateways[0].CreateBucket(t.Context(), "bucket"); err != nil {
+		t.Fatal(err)
+	}
+	steps := 150
+	if testing.Short() {
+		steps = 40
+	}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			b, err := gateways[i%2].OpenBucket(t.Context(), "bucket")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			r := rand.New(rand.NewPCG(uint64(i), 1))
+			for range steps {
+				if err := randomChange(t.Context(), r, b); err != nil && !errors.Is(err, store.ErrUnknownOutcome) {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, d := range gateways {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	p.check(t, "bucket")
+}
+
+// randomChange makes one change, of any kind, of one of a few keys.
+func randomChange(ctx context.Context, r *rand.Rand, b store.Bucket) error {
+	key := fmt.Sprint("k", r.IntN(5))
+	versioning := store.Versioning(r.IntN(3))
+	switch r.IntN(4) {
+	case 0, 1:
+		size := []int{0, 10, maxInline, maxInline + 1, tailSize + 1}[r.IntN(5)]
+		data := strings.Repeat(string(rune('a'+r.IntN(26))), size)
+		out, err := storetest.PutObject(ctx, b, key, data, store.CommitOptions{Versioning: versioning})
+		if err != nil {
+			return fmt.Errorf("put %s: %w", key, err)
+		}
+		got, _, err := storetest.ReadObject(ctx, b, key, out.Info.VersionID)
+		if err == nil && out.Info.VersionID != store.NullVersion && got != data {
+			err = errors.New("other bytes")
+		}
+		if err != nil && !errors.Is(err, store.ErrNoSuchVersion) && !errors.Is(err, store.ErrDeleteMarker) {
+			return fmt.Errorf("read %s: %w", key, err)
+		}
+	case 2:
+		id := ""
+		if page, err := b.List(ctx, store.ListOptions{Versions: true, Prefix: key, Max: 10}); err != nil {
+			return fmt.Errorf("list: %w", err)
+		} else if n := len(page.Entries); n > 0 && r.IntN(2) == 0 {
+			id = page.Entries[r.IntN(n)].VersionID
+		}
+		if _, err := b.Remove(ctx, key, id, store.RemoveOptions{Versioning: versioning}); err != nil {
+			return fmt.Errorf("remove %s %q: %w", key, id, err)
+		}
+	default:
+		_, err := b.Update(ctx, key, "", func(i *store.Info) (store.Attrs, error) {
+			return store.Attrs{store.AttrOwner: fmt.Sprint(r.IntN(100))}, nil
+		})
+		if err != nil && !errors.Is(err, store.ErrNoSuchKey) && !errors.Is(err, store.ErrDeleteMarker) {
+			return fmt.Errorf("update %s: %w", key, err)
+		}
+	}
+	return nil
+}
+
+// check compares the listing of a bucket with its heads, and looks for tails
+// that are missing, or that nothing uses.
+func (p *testPlace) check(t *testing.T, name string) {
+	t.Helper()
+	d := p.open(t, Options{})
+	defer func() { _ = d.Close() }()
+	sb, err := d.OpenBucket(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := sb.(*bucket)
+	tails, heads := map[string]bool{}, 0
+	for oid, err := range d.heads.Objects(t.Context()) {
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case strings.HasPrefix(oid, prefixTail):
+			tails[oid] = true
+		case strings.HasPrefix(oid, prefixHead):
+			heads++
+		}
+	}
+	var listed []string
+	for opts := (store.ListOptions{Versions: true, Max: 7}); ; {
+		page, err := b.List(t.Context(), opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page.Entries {
+			listed = append(listed, entryLine(&e))
+		}
+		if !page.Truncated {
+			break
+		}
+		opts.Marker, opts.VersionMarker = page.NextMarker, page.NextVersionMarker
+	}
+	var want []string
+	for i := range 5 {
+		want = append(want, d.checkKey(t, b.head(fmt.Sprint("k", i)), tails)...)
+	}
+	if !slices.Equal(want, listed) {
+		t.Errorf("listing:\n%s\nheads:\n%s", strings.Join(listed, "\n"), strings.Join(want, "\n"))
+	}
+	for oid := range tails {
+		t.Errorf("nothing uses %s", oid)
+	}
+	t.Logf("%d heads, %d versions", heads, len(want))
+}
+
+func entryLine(i *store.Info) string {
+	return fmt.Sprint(i.Key, " ", i.VersionID, " ", i.IsLatest, i.DeleteMarker, i.Size, i.ETag, i.Seq, i.Attrs[store.AttrOwner])
+}
+
+// checkKey returns what a listing has to show of a key, and takes the tails
+// that it uses out of the map.
+func (d *Driver) checkKey(t *testing.T, k headKey, tails map[string]bool) (lines []string) {
+	t.Helper()
+	h, err := d.readHead(t.Context(), k, headRead{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	use := func(v *version) {
+		for _, s := range v.segments {
+			for n := range tailCount(s.size) {
+				if oid := tailOID(k.bid, s.tag, n); tails[oid] {
+					delete(tails, oid)
+				} else {
+					t.Errorf("%s %s lacks %s", k.key, v.id, oid)
+				}
+			}
+		}
+	}
+	var infos []store.Info
+	if h.current != nil {
+		infos = append(infos, *h.current.info(k.key, true, listAttrs(h.attrs)))
+		use(h.current)
+	}
+	n := uint64(0)
+	err = d.eachNoncurrent(t.Context(), k, func(v *version, attrs []byte) bool {
+		infos = append(infos, *v.info(k.key, false, listAttrs(attrs)))
+		use(v)
+		n++
+		return true
+	})
+	if err != nil || n != h.others {
+		t.Errorf("%s has %d noncurrent versions and says %d (%v)", k.key, n, h.others, err)
+	}
+	slices.SortFunc(infos, func(a, b store.Info) int { return int(int64(b.Seq - a.Seq)) })
+	for i := range infos {
+		if infos[i].IsLatest != (i == 0) {
+			t.Errorf("%s: the current version is not the newest", k.key)
+		}
+		lines = append(lines, entryLine(&infos[i]))
+	}
+	return lines
+}

@@ -47,9 +47,8 @@ test: deps build ## every test; of crash runs, fuzzing and the suites on servers
 	$(TAGGED) $(GO) vet ./...
 	GOOS=darwin $(GO) build ./...
 	$(GO) test -timeout 20m $$($(GO) list ./... | grep -vxF "$$($(GO) list -e $(CEPH))" | grep -v '/queue/redis$$')
-	$(GO) test -short -timeout 20m ./queue/redis
 	@$(if $(RADOS),,echo "make: no librados: what needs Ceph is skipped"; [ "$$CI" != true ])
-	$(TAGGED) $(GO) test -short -timeout 20m $$($(SUITES))
+	$(TAGGED) $(GO) test -short -timeout 20m ./queue/redis $$($(SUITES))
 	@$(MAKE) --no-print-directory race-core
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=2s
 

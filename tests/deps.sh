@@ -55,7 +55,7 @@ else
 		chmod 755 "$policy"
 		trap 'rm -f "$policy"' EXIT
 	fi
-	apt-get update -qq
+	apt-get update -qq || true # install tells
 	install "${basic[@]}"
 	install "${ceph[@]}"
 	if command -v systemctl >/dev/null; then # nor at the next boot

@@ -12,87 +12,125 @@ import (
 // background is work that goes on after its request was answered. Nothing is
 // lost if the process dies with it: reservations stand for it.
 type background struct {
+	ctx    context.Context // of all work; ends when finish loses patience
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // added to with mu held while not closed, or by who is counted
+	soon   deadline       // of ctx
+
 	mu     sync.Mutex // guards all below
-	jobs   map[*job]struct{}
+	n      int
 	closed bool
-	wg     sync.WaitGroup // added to with mu held, while not closed
 }
 
-type job struct{ cancel context.CancelFunc }
-
-// maxBackground bounds the jobs at once; beyond, requests do them themselves.
+// maxBackground bounds what goes on at once; beyond, requests do it themselves.
 const maxBackground = 4096
 
-// start runs f beside the caller, with a time limit. It is false when there is
-// no room, or the service ends: then f was not called.
-func (b *background) start(s *Service, limit time.Duration, f func(ctx context.Context)) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	j := &job{cancel}
+func newBackground() *background {
+	b := &background{}
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	return b
+}
+
+// enter counts one more, until it calls leave. It is false when there is no
+// room, or the service ends.
+func (b *background) enter() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed || len(b.jobs) >= maxBackground {
-		cancel()
+	if b.closed || b.n >= maxBackground {
 		return false
 	}
-	if b.jobs == nil {
-		b.jobs = make(map[*job]struct{})
+	b.n++
+	b.wg.Add(1)
+	return true
+}
+
+func (b *background) leave() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.n--
+	b.wg.Done()
+}
+
+// start runs f beside the caller, with a time limit. It is false, and f was not
+// called, when enter is.
+func (b *background) start(s *Service, limit time.Duration, f func(ctx context.Context)) bool {
+	if !b.enter() {
+		return false
 	}
-	b.jobs[j] = struct{}{}
-	b.wg.Go(func() {
-		defer b.end(j)
+	b.goOn(s, limit, f)
+	return true
+}
+
+// goOn is start for who has entered; it leaves in the end.
+func (b *background) goOn(s *Service, limit time.Duration, f func(ctx context.Context)) {
+	go func() { // finish waits
+		defer b.leave()
 		defer func() {
 			if r := recover(); r != nil {
 				s.metrics.workerPanics.Inc()
 				s.log.Error("panic behind a request", "panic", r, "stack", string(debug.Stack()))
 			}
 		}()
+		ctx, cancel := context.WithTimeout(b.ctx, limit)
+		defer cancel()
 		f(ctx)
-	})
-	return true
+	}()
 }
 
-func (b *background) end(j *job) {
-	j.cancel()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.jobs, j)
-}
-
-// finish waits for the jobs, which after a while are told to give up, and lets
-// none begin any more.
+// finish waits for what goes on, which after a while is told to give up, and
+// lets nothing begin any more.
 func (b *background) finish(patience time.Duration) {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
-	timer := time.AfterFunc(patience, func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		for j := range b.jobs {
-			j.cancel()
-		}
-	})
+	timer := time.AfterFunc(patience, b.cancel)
 	defer timer.Stop()
 	b.wg.Wait()
+	b.cancel()
 }
 
 func (b *background) len() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.jobs)
+	return b.n
 }
 
-// forgetter forgets outcomes, all at once those that come while it is busy.
+// deadline gives out contexts that end after a limit or up to a second later.
+// All of a second share one: a timer for each request would cost as much as
+// much of what it bounds.
+type deadline struct {
+	mu    sync.Mutex // guards all below
+	ctx   context.Context
+	end   context.CancelFunc // is not called: the timer ends it
+	since time.Time
+}
+
+func (d *deadline) get(parent context.Context, limit time.Duration) context.Context {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ctx == nil || time.Since(d.since) >= time.Second {
+		d.ctx, d.end = context.WithTimeout(parent, limit+time.Second)
+		d.since = time.Now()
+	}
+	return d.ctx
+}
+
+// forgetter forgets outcomes, all at once those that come within a while.
 type forgetter struct {
 	mu   sync.Mutex // guards all below
 	refs []store.OpRef
 	busy bool // somebody takes care of what is in refs
 }
 
-// forgetTimeout bounds the forgetting of a batch.
-const forgetTimeout = 30 * time.Second
+const (
+	// forgetTimeout bounds the forgetting of a batch.
+	forgetTimeout = 30 * time.Second
+	// forgetDelay is how long outcomes are gathered.
+	forgetDelay = 10 * time.Millisecond
+)
 
-// add forgets an op's outcome, perhaps by another goroutine. What cannot be
-// forgotten is left to the next start.
+// add forgets an op's outcome, soon. What cannot be forgotten is left to the
+// next start. It is called by who has entered the background.
 func (f *forgetter) add(s *Service, ref store.OpRef) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -101,24 +139,29 @@ func (f *forgetter) add(s *Service, ref store.OpRef) {
 		return
 	}
 	f.busy = true
-	defer func() { f.busy = false }()
-	for len(f.refs) > 0 {
-		refs := f.refs[:min(len(f.refs), forgetBatch)]
-		f.refs = f.refs[len(refs):]
-		f.forget(s, refs)
-	}
-	f.refs = nil
+	s.background.wg.Go(func() {
+		for f.forgetSome(s) {
+		}
+	})
 }
 
-// forget is called with mu held, and does without it.
-func (f *forgetter) forget(s *Service, refs []store.OpRef) {
+// forgetSome is false when nothing was left to be forgotten.
+func (f *forgetter) forgetSome(s *Service) bool {
+	time.Sleep(forgetDelay)
+	f.mu.Lock()
+	refs := f.refs[:min(len(f.refs), forgetBatch)]
+	f.refs = f.refs[len(refs):]
+	f.busy = len(refs) > 0
 	f.mu.Unlock()
-	defer f.mu.Lock()
+	if len(refs) == 0 {
+		return false
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), forgetTimeout)
 	defer cancel()
 	if err := s.cfg.Outcomes.Forget(ctx, refs...); err != nil {
 		s.log.Warn("forget outcomes", "ops", len(refs), "err", err)
 	}
+	return true
 }
 
 // parallel calls f with 0 to n-1, at most limit at once, and waits for them. A

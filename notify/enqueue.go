@@ -21,6 +21,8 @@ type ending struct {
 
 // Ending what was begun has its own time: the client may be gone.
 const (
+	// reserveTimeout bounds the call that holds room in a queue on a server.
+	reserveTimeout = 5 * time.Second
 	abortTimeout   = 10 * time.Second
 	enqueueTimeout = 30 * time.Second
 	// guardTimeout bounds the wait for a key whose events of before cannot
@@ -30,12 +32,16 @@ const (
 
 // lockKey waits for the guard of a key. Errors: context.DeadlineExceeded.
 func (s *Service) lockKey(ctx context.Context, key string) (unlock func(), err error) {
+	unlock, wait := s.guard.tryLock(key)
+	if wait == nil {
+		return unlock, nil
+	}
 	if s.remote {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, guardTimeout)
 		defer cancel()
 	}
-	if unlock, err = s.guard.lock(ctx, key); err != nil {
+	if unlock, err = wait(ctx); err != nil {
 		return nil, fmt.Errorf("wait for earlier changes of %s: %w", key, err)
 	}
 	return unlock, nil
@@ -61,19 +67,53 @@ func (e *ending) abort() {
 	e.held, e.left = nil, nil
 }
 
-// run is enqueue and close behind a request.
-func (e *ending) run() func(context.Context) {
-	ref := e.left.ref
-	return func(ctx context.Context) {
-		forget := false
-		defer func() {
-			e.close()
-			if forget {
-				e.s.forgetter.add(e.s, ref)
-			}
-		}()
-		forget = e.commit(ctx)
+// behind commits the entries behind the request. It is false when it does not.
+func (e *ending) behind() bool {
+	return e.startCommit() || e.s.background.start(e.s, enqueueTimeout, e.run)
+}
+
+// startCommit is behind without a goroutine, for one reservation in a queue
+// that can do so. What does not go well goes on with one.
+func (e *ending) startCommit() bool {
+	if len(e.held) != 1 {
+		return false
 	}
+	h := e.held[0]
+	q, ok := h.queue.(queue.Starter)
+	if !ok {
+		return false
+	}
+	ctx := e.s.background.soon.get(e.s.background.ctx, enqueueTimeout)
+	_, entries, err := e.s.compose(ctx, h, &e.left.outcome)
+	if err != nil || len(entries) == 0 || !e.s.background.enter() {
+		return false
+	}
+	q.StartCommit(ctx, h.id, entries, func(err error) {
+		if err != nil {
+			// What the queue has decided is as if it had not been tried.
+			h.tried = !errors.Is(err, queue.ErrNoSuchQueue) && !errors.Is(err, queue.ErrNoSuchReservation) && !errors.Is(err, queue.ErrTooLarge)
+			e.s.background.goOn(e.s, enqueueTimeout, e.run)
+			return
+		}
+		defer e.s.background.leave()
+		e.s.fault("notify.queued")
+		e.left.held = nil
+		e.close()
+		e.s.forgetter.add(e.s, e.left.ref)
+	})
+	return true
+}
+
+// run is enqueue and close behind a request.
+func (e *ending) run(ctx context.Context) {
+	forget := false
+	defer func() {
+		e.close()
+		if forget {
+			e.s.forgetter.add(e.s, e.left.ref)
+		}
+	}()
+	forget = e.commit(ctx)
 }
 
 // enqueue commits the entries of a change that happened, and forgets its
@@ -83,9 +123,11 @@ func (e *ending) enqueue(ctx context.Context) {
 		e.left = nil
 		return
 	}
-	// Whatever time the change took, this has its own.
-	ctx, cancel := context.WithTimeout(ctx, enqueueTimeout)
-	defer cancel()
+	if e.s.remote { // whatever time the change took, this has its own
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, enqueueTimeout)
+		defer cancel()
+	}
 	if !e.commit(ctx) {
 		return
 	}
@@ -171,22 +213,31 @@ func (s *Service) giveUp(ctx context.Context, h *held) error {
 	return nil
 }
 
+// compose returns the entries that the outcome gives, for the topic as it is
+// now. Errors: ErrNoSuchTopic.
+func (s *Service) compose(ctx context.Context, h *held, out *store.Outcome) (*Topic, [][]byte, error) {
+	tenant, name, err := ParseTopicARN(h.in.arn)
+	if err != nil {
+		return nil, nil, err
+	}
+	topic, err := s.topics.Get(ctx, tenant, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if topic.Dest.Queue == "" {
+		return nil, nil, ErrNoSuchTopic
+	}
+	return topic, s.format(h.in.entries(s.region, topic, out)...), nil
+}
+
 // commitEntries writes the entries that the outcome gives. Errors: ErrFull
 // when they are larger than reserved and there is no more room; ErrNoSuchTopic;
 // queue.ErrNoSuchReservation: somebody else did it.
 func (s *Service) commitEntries(ctx context.Context, h *held, out *store.Outcome) error {
-	tenant, name, err := ParseTopicARN(h.in.arn)
+	topic, entries, err := s.compose(ctx, h, out)
 	if err != nil {
 		return err
 	}
-	topic, err := s.topics.Get(ctx, tenant, name) // as it is now
-	if err != nil {
-		return err
-	}
-	if topic.Dest.Queue == "" {
-		return ErrNoSuchTopic
-	}
-	entries := s.format(h.in.entries(s.region, topic, out)...)
 	if len(entries) == 0 {
 		return s.giveUp(ctx, h)
 	}
@@ -200,7 +251,7 @@ func (s *Service) commitEntries(ctx context.Context, h *held, out *store.Outcome
 	switch {
 	case errors.Is(err, queue.ErrNoSuchQueue):
 		s.handles.Delete(h.name)
-		if err := s.topics.repair(ctx, tenant, name); err != nil {
+		if err := s.topics.repair(ctx, topic.Tenant(), topic.Name); err != nil {
 			return err
 		}
 	case errors.Is(err, queue.ErrNoSuchReservation) && mine, errors.Is(err, queue.ErrTooLarge):

@@ -24,9 +24,10 @@ type guardEntry struct {
 
 func newKeyGuard() *keyGuard { return &keyGuard{seed: maphash.MakeSeed()} }
 
-// lock waits for the name and returns what gives it back, which may be called
-// by another goroutine.
-func (g *keyGuard) lock(ctx context.Context, name string) (unlock func(), err error) {
+// tryLock takes the name if nobody has it, and returns what gives it back,
+// which may be called by another goroutine. If somebody does, wait is what waits
+// for the name; it must be called, once.
+func (g *keyGuard) tryLock(name string) (unlock func(), wait func(context.Context) (unlock func(), err error)) {
 	s := &g.stripe[maphash.String(g.seed, name)%uint64(len(g.stripe))]
 	s.mu.Lock()
 	e := s.held[name]
@@ -39,20 +40,24 @@ func (g *keyGuard) lock(ctx context.Context, name string) (unlock func(), err er
 	}
 	e.users++
 	s.mu.Unlock()
+	free := func() {
+		<-e.token
+		s.leave(name, e)
+	}
 	select {
 	case e.token <- struct{}{}:
+		return free, nil
 	default:
+	}
+	return nil, func(ctx context.Context) (func(), error) {
 		select {
 		case e.token <- struct{}{}:
+			return free, nil
 		case <-ctx.Done():
 			s.leave(name, e)
 			return nil, ctx.Err()
 		}
 	}
-	return func() {
-		<-e.token
-		s.leave(name, e)
-	}, nil
 }
 
 func (s *guardStripe) leave(name string, e *guardEntry) {

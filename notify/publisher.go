@@ -186,7 +186,7 @@ func (s *Service) reserveOne(ctx context.Context, h *held, size int64) error {
 	for try := 0; ; try++ {
 		q, err := s.openQueue(ctx, h.name)
 		if err == nil {
-			h.id, err = q.Reserve(ctx, h.code, size, len(h.in.rules))
+			h.id, err = q.Reserve(s.reserveContext(ctx), h.code, size, len(h.in.rules))
 		}
 		switch {
 		case err == nil:
@@ -206,6 +206,15 @@ func (s *Service) reserveOne(ctx context.Context, h *held, size int64) error {
 			return err
 		}
 	}
+}
+
+// reserveContext is the request's, or where the queues are on a server one that
+// ends soon, whether or not the client goes.
+func (s *Service) reserveContext(ctx context.Context) context.Context {
+	if !s.remote {
+		return ctx
+	}
+	return s.reserveBy.get(context.Background(), reserveTimeout)
 }
 
 // Do runs the commit without the request's cancellation and under a guard per
@@ -276,7 +285,7 @@ func (p *Pending) commit(ctx context.Context, commit CommitFunc) (store.Outcome,
 		p.s.hub.publish(&p.facts, p.s.region, &out)
 	}
 	end.left.outcome, end.left.known = out, true
-	if p.s.remote && len(end.held) > 0 && p.s.background.start(p.s, enqueueTimeout, end.run()) {
+	if p.s.remote && len(end.held) > 0 && end.behind() {
 		end = nil
 		return out, nil
 	}

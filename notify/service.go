@@ -128,8 +128,9 @@ type Service struct {
 	guard      *keyGuard
 	live       liveSet
 	late       lateOps
-	background background
+	background *background
 	forgetter  forgetter
+	reserveBy  deadline // of calls that hold room in queues on a server
 	targets    targets
 	hub        hub
 	dead       deadLetters
@@ -152,7 +153,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, opt: cfg.Options.withDefaults(), region: cmp.Or(cfg.Region, "default"),
-		owner: newOwner(cfg.StoreID), remote: true, log: cfg.Logger, metrics: newMetrics(), guard: newKeyGuard(),
+		owner: newOwner(cfg.StoreID), remote: true, log: cfg.Logger, metrics: newMetrics(), guard: newKeyGuard(), background: newBackground(),
 		kick: make(chan struct{}, 1), recovery: make(chan struct{}, 1), open: openPusher,
 	}
 	if s.log == nil {

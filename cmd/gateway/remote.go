@@ -186,8 +186,12 @@ func (r *remoteQueues) guarded() error {
 	return nil
 }
 
-// bounded is a context for a call that a client waits for.
+// bounded is a context for a call that a client waits for. A caller whose own
+// ends about then needs no other.
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if end, ok := ctx.Deadline(); ok && time.Until(end) < remoteTimeout+2*time.Second {
+		return ctx, func() {}
+	}
 	return context.WithTimeout(ctx, remoteTimeout)
 }
 
@@ -249,10 +253,23 @@ func (r *remoteQueues) Open(ctx context.Context, name string) (queue.Queue, erro
 	if err != nil {
 		return nil, err
 	}
-	if w, ok := q.(queue.Waiter); ok {
-		return boundedWaiter{boundedQueue{q, r}, w}, nil
+	bounded := boundedQueue{q, r}
+	w, waits := q.(queue.Waiter)
+	s, starts := q.(queue.Starter)
+	switch {
+	case waits && starts:
+		return struct {
+			boundedQueue
+			queue.Waiter
+			queue.Starter
+		}{bounded, w, s}, nil
+	case waits:
+		return struct {
+			boundedQueue
+			queue.Waiter
+		}{bounded, w}, nil
 	}
-	return boundedQueue{q, r}, nil
+	return bounded, nil
 }
 
 // Delete removes a queue.
@@ -386,10 +403,4 @@ func (q boundedQueue) Stats(ctx context.Context) (queue.Stats, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	return q.Queue.Stats(ctx)
-}
-
-// boundedWaiter is one that can wait.
-type boundedWaiter struct {
-	boundedQueue
-	queue.Waiter
 }

@@ -28,11 +28,16 @@ type op struct {
 	size int   // about, of args
 	work int   // for the script, in about the time of one write
 
-	done chan opResult // has room for one
+	done chan opResult  // has room for one
+	then func(opResult) // is called instead, if not nil
 
 	mu      sync.Mutex // guards what follows
 	dropped bool       // nobody waits for it any more
 	ended   bool       // done has its result
+}
+
+func newOp(q *Queue, kind int, id string, size int, args []any) *op {
+	return &op{q: q, kind: kind, id: id, args: args, size: size + len(id) + 16, work: max(1, len(args)-1)}
 }
 
 // opResult is the script's answer to an op, a character, or why there is none.
@@ -256,6 +261,10 @@ func (o *op) wanted() bool {
 
 // end passes the result on. A reservation that nobody waits for is given back.
 func (o *op) end(r opResult) {
+	if o.then != nil {
+		o.then(r)
+		return
+	}
 	o.mu.Lock()
 	dropped := o.dropped
 	o.ended = true
@@ -283,7 +292,8 @@ func (q *Queue) change(ctx context.Context, kind int, id string, size int, args 
 		if err != nil {
 			return err
 		}
-		o := &op{q: q, kind: kind, id: id, args: args, size: size + len(id) + 16, work: max(1, len(args)-1), done: make(chan opResult, 1)}
+		o := newOp(q, kind, id, size, args)
+		o.done = make(chan opResult, 1)
 		if err := n.lane.submit(o); err != nil {
 			return err
 		}

@@ -112,6 +112,11 @@ func (s *shard) freezeEmpty(ctx context.Context, state string) error {
 				return err
 			}
 			continue
+		case strings.HasPrefix(string(xattr.Data), shardCopying):
+			if err := s.stopCopying(ctx, string(xattr.Data)); err != nil {
+				return err
+			}
+			continue
 		case string(xattr.Data) != shardLive:
 			return librados.ErrMismatch // split meanwhile
 		case len(marks.Pairs) == 0 && len(entries.Pairs) > 0, age > 10*s.x.env.limits.drop:

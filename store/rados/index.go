@@ -84,6 +84,7 @@ type indexLimits struct {
 	mark   time.Duration // after which a change that was not renewed is taken for dead; a minute
 	head   time.Duration // for which a head remembers that its key was removed; an hour
 	frozen time.Duration // after which who froze a shard is taken for dead; 30 s
+	copy   time.Duration // after which who copies a shard is taken for dead; 10 min
 	drop   time.Duration // for which a bucket that is deleted waits for changes under way; 2 s
 	split  int64         // entries of a shard that is split; 100,000
 }
@@ -92,6 +93,7 @@ func (a *indexLimits) setDefaults() {
 	a.mark = cmp.Or(a.mark, time.Minute)
 	a.head = cmp.Or(a.head, time.Hour)
 	a.frozen = cmp.Or(a.frozen, 30*time.Second)
+	a.copy = cmp.Or(a.copy, 10*time.Minute)
 	a.drop = cmp.Or(a.drop, 2*time.Second)
 	a.split = cmp.Or(a.split, 100_000)
 }

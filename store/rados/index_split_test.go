@@ -53,14 +53,22 @@ func TestIndex_SplitUnderLoad(t *testing.T) {
 // TestIndex_SplitStopped stops a split at each of its points; the others go on
 // with what it left.
 func TestIndex_SplitStopped(t *testing.T) {
-	for point, patience := range map[string]time.Duration{"index.split.copied": 3 * time.Second, "index.split.gone": time.Minute} {
-		t.Run(point, func(t *testing.T) {
+	for _, tt := range []struct {
+		point    string
+		patience time.Duration
+		want     int // shards
+	}{
+		{"index.split.copying", time.Minute, 1},
+		{"index.split.copied", 3 * time.Second, 1},
+		{"index.split.gone", time.Minute, 2},
+	} {
+		t.Run(tt.point, func(t *testing.T) {
 			f := newIndexes(t, 2)
-			f.limit(func(l *indexLimits) { l.frozen = patience })
+			f.limit(func(l *indexLimits) { l.frozen = tt.patience })
 			f.load(t, 4, 20, func() {})
 			stop := errors.New("stop")
 			f.x[0].env.fault = func(p string) error {
-				if p == point {
+				if p == tt.point {
 					return stop
 				}
 				return nil
@@ -74,9 +82,27 @@ func TestIndex_SplitStopped(t *testing.T) {
 					t.Errorf("split = %v", err)
 				}
 			})
+			f.load(t, 4, 20, func() {})
 			f.settled(t)
-			if n, want := f.shards(t), map[string]int{"index.split.copied": 1, "index.split.gone": 2}[point]; n != want {
-				t.Errorf("%d shards, want %d", n, want)
+			if n := f.shards(t); n != tt.want {
+				t.Errorf("%d shards, want %d", n, tt.want)
+			}
+			f.limit(func(l *indexLimits) { l.copy = time.Millisecond })
+			sweepUntil(t, f.x[1], func() bool {
+				state, err := shards[0].readState(t.Context())
+				return err == nil && (state == shardLive || gone(state))
+			})
+			f.x[0].env.fault = nil
+			if shards, _, err = f.x[1].all(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := shards[0].split(t.Context()); err != nil {
+				t.Errorf("split = %v", err)
+			}
+			f.load(t, 4, 20, func() {})
+			f.settled(t)
+			if n := f.shards(t); n != tt.want+1 {
+				t.Errorf("%d shards, want %d", n, tt.want+1)
 			}
 		})
 	}

@@ -18,6 +18,7 @@ const (
 	spaceVersions = "v/" // KEY NUMBER ID: a noncurrent version; the newest first
 	spaceMarks    = "p/" // KEY TAG: a change that was begun
 	spaceDead     = "d/" // TIME KEY: the head may be a tombstone, or note what it does not use: sweep it
+	spaceChanged  = "c/" // KEY: something of the key changed while the shard is copied
 	spaceSums     = "s/" // what one gateway's changes added; not by key
 )
 

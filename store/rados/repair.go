@@ -65,7 +65,7 @@ func (x *index) sweep(ctx context.Context) (gone bool, err error) {
 	seen := map[string]seenValue{}
 	var errs []error
 	for _, s := range shards {
-		errs = append(errs, s.sweepMarks(ctx, seen), s.sweepHeads(ctx), s.foldSums(ctx, seen), s.splitIfLarge(ctx))
+		errs = append(errs, s.sweepMarks(ctx, seen), s.sweepHeads(ctx), s.foldSums(ctx, seen), s.sweepState(ctx, seen), s.splitIfLarge(ctx))
 	}
 	x.seen = seen
 	return false, errors.Join(errs...)

@@ -84,7 +84,7 @@ func (k *settling) mark(name string) []byte {
 // settleOnce tries to settle calls in one operation. Errors:
 // librados.ErrMismatch: something changed meanwhile.
 func (s *shard) settleOnce(ctx context.Context, calls []*indexCall) error {
-	keys, err := s.readKeys(ctx, calls)
+	keys, err := s.readCalls(ctx, calls)
 	if err != nil {
 		return err
 	}
@@ -117,44 +117,56 @@ func (s *shard) settleOnce(ctx context.Context, calls []*indexCall) error {
 	return nil
 }
 
-// readKeys reads what the shard holds of the keys of calls.
-func (s *shard) readKeys(ctx context.Context, calls []*indexCall) ([]*settling, error) {
-	op := librados.NewRead()
-	state := op.GetXattr(xattrShard)
-	var keys []*settling
+// readCalls reads what the shard holds of the keys of calls. Errors:
+// librados.ErrMismatch: it takes no writes, or others than it was thought.
+func (s *shard) readCalls(ctx context.Context, calls []*indexCall) ([]*settling, error) {
+	byKey := map[string][]*indexCall{}
 	var names []string
-	byKey := map[string]*settling{}
 	for _, c := range calls {
-		k := byKey[c.m.key]
-		if k == nil {
-			k = &settling{key: c.m.key}
-			k.marks = op.OmapGetVals("", omapKey(spaceMarks, k.key), pageKeys)
-			k.versions = op.OmapGetVals("", omapKey(spaceVersions, k.key), pageKeys)
-			byKey[k.key], keys, names = k, append(keys, k), append(names, omapKey(spaceCurrent, k.key))
+		if byKey[c.m.key] == nil {
+			names = append(names, c.m.key)
 		}
-		k.calls = append(k.calls, c)
+		byKey[c.m.key] = append(byKey[c.m.key], c)
 	}
-	entries := op.OmapGetByKeys(names...)
+	state, keys, err := s.readKeys(ctx, names)
+	if err == nil && state != s.expects() {
+		err = librados.ErrMismatch
+	}
+	for _, k := range keys {
+		k.calls = byKey[k.key]
+	}
+	return keys, err
+}
+
+// readKeys reads what the shard holds of keys, and its state.
+func (s *shard) readKeys(ctx context.Context, names []string) (state string, keys []*settling, err error) {
+	op := librados.NewRead()
+	xattr := op.GetXattr(xattrShard)
+	byName := map[string]*settling{}
+	var entryNames []string
+	for _, name := range names {
+		k := &settling{key: name}
+		k.marks = op.OmapGetVals("", omapKey(spaceMarks, name), pageKeys)
+		k.versions = op.OmapGetVals("", omapKey(spaceVersions, name), pageKeys)
+		keys, entryNames = append(keys, k), append(entryNames, omapKey(spaceCurrent, name))
+		byName[omapKey(spaceCurrent, name)] = k
+	}
+	entries := op.OmapGetByKeys(entryNames...)
 	if _, err := s.x.env.io.Operate(ctx, s.oid, op, 0); err != nil {
-		return nil, fmt.Errorf("read a shard of an index: %w", err)
-	}
-	if string(state.Data) != shardLive {
-		return nil, librados.ErrMismatch
+		return "", nil, fmt.Errorf("read a shard of an index: %w", err)
 	}
 	for _, p := range entries.Pairs {
-		if key, _, ok := splitOmapKey(p.Key); ok && byKey[key] != nil {
-			byKey[key].entry = p.Value
-		}
+		byName[p.Key].entry = p.Value
 	}
 	for _, k := range keys {
 		if err := s.readRest(ctx, k.versions, omapKey(spaceVersions, k.key)); err != nil {
-			return nil, err
+			return "", nil, err
 		}
 		if err := s.readRest(ctx, k.marks, omapKey(spaceMarks, k.key)); err != nil {
-			return nil, err
+			return "", nil, err
 		}
 	}
-	return keys, nil
+	return string(xattr.Data), keys, nil
 }
 
 // readRest goes on with a step that did not read all that has a prefix. What

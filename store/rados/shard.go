@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -23,9 +24,10 @@ const xattrShard = "state"
 
 // States of a shard; what follows in some of them is a tag.
 const (
-	shardLive   = "live"
-	shardFrozen = "frozen:" // is being split, or its bucket deleted: it may be read
-	shardGone   = "gone:"   // two others took its place
+	shardLive    = "live"
+	shardCopying = "copying:" // is being split: who changes something of a key notes that
+	shardFrozen  = "frozen:"  // is being split, or its bucket deleted: it may be read
+	shardGone    = "gone:"    // two others took its place
 )
 
 // batchCalls is how many calls one operation on a shard carries out.
@@ -48,12 +50,13 @@ type shard struct {
 	splitting            atomic.Bool // this gateway looks whether to split it, or does
 
 	mu       sync.Mutex // guards what follows
+	state    string     // that writes expect: live, or copying
 	meets    string     // the state that was met last
 	meetsFor time.Time  // since when
 }
 
 func newShard(x *index, ref shardRef) *shard {
-	s := &shard{x: x, ref: ref, oid: shardName(x.bid, ref.Tag)}
+	s := &shard{x: x, ref: ref, oid: shardName(x.bid, ref.Tag), state: shardLive}
 	s.fast = newBatcher(x.env.bg, batchCalls, s.process)
 	s.slow = newBatcher(x.env.bg, settleCalls, s.settle)
 	s.fastTally.name = spaceSums + x.env.gateway
@@ -142,13 +145,42 @@ func (s *shard) write(ctx context.Context, w *shardWrite, t *tally) error {
 		w.set[t.name] = value
 	}
 	op := librados.NewWrite()
-	op.CmpXattr(xattrShard, librados.Equal, []byte(shardLive))
+	state := s.expects()
+	op.CmpXattr(xattrShard, librados.Equal, []byte(state))
 	for _, c := range w.compare {
 		op.OmapCmp(c.key, c.with, c.value)
 	}
+	if state != shardLive {
+		w.noteChanged()
+	}
+	setAll(op, w.set)
+	// What ends changes must be done on a full pool too; and what begins one
+	// finds out that there is no room when it writes the head.
+	if _, err := s.x.env.io.Operate(ctx, s.oid, op, librados.FullForce); err != nil {
+		t.lost = true
+		return fmt.Errorf("write a shard of an index: %w", err)
+	}
+	t.sums, t.value = sum, value
+	return nil
+}
+
+// noteChanged notes the keys of which the write changes something.
+func (w *shardWrite) noteChanged() {
+	for _, name := range slices.Collect(maps.Keys(w.set)) {
+		switch name[:2] {
+		case spaceCurrent, spaceVersions, spaceMarks:
+			if key, _, ok := splitOmapKey(name); ok {
+				w.set[omapKey(spaceChanged, key)] = []byte{1}
+			}
+		}
+	}
+}
+
+// setAll adds to an operation the removal and setting of names of an omap.
+func setAll(op *librados.WriteOp, set map[string][]byte) {
 	var pairs []librados.Pair
 	var gone []string
-	for k, v := range w.set {
+	for k, v := range set {
 		if v == nil {
 			gone = append(gone, k)
 		} else {
@@ -161,14 +193,25 @@ func (s *shard) write(ctx context.Context, w *shardWrite, t *tally) error {
 	if len(pairs) > 0 {
 		op.OmapSet(pairs...)
 	}
-	// What ends changes must be done on a full pool too; and what begins one
-	// finds out that there is no room when it writes the head.
-	if _, err := s.x.env.io.Operate(ctx, s.oid, op, librados.FullForce); err != nil {
-		t.lost = true
-		return fmt.Errorf("write a shard of an index: %w", err)
+}
+
+// expects returns the state of the shard that writes expect.
+func (s *shard) expects() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
+// learn takes note of a state in which the shard may be written; false: it was
+// known.
+func (s *shard) learn(state string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == state {
+		return false
 	}
-	t.sums, t.value = sum, value
-	return nil
+	s.state = state
+	return true
 }
 
 // find reads a tally again after an operation of which it is not known
@@ -331,7 +374,10 @@ func (s *shard) judge(ctx context.Context, err error) (judgement, error) {
 	switch {
 	case err != nil:
 		return judgeAgain, nil
-	case state == shardLive:
+	case state == shardLive, strings.HasPrefix(state, shardCopying):
+		if s.learn(state) {
+			return judgeAgain, nil
+		}
 		return judgeDiffers, nil
 	case strings.HasPrefix(state, shardFrozen):
 		if err := s.frozen(ctx, state); errors.Is(err, store.ErrNoSuchBucket) {

@@ -51,27 +51,28 @@ func (s *shard) splitIfLarge(ctx context.Context) error {
 	return s.split(ctx)
 }
 
-// half is one of the two shards that a shard is split into.
-type half struct {
-	ref  shardRef
-	oid  string
-	sums sums
-}
-
-// split makes two shards of one. It is frozen meanwhile: changes of its keys
-// wait. Linearization point: its state becomes gone and names the two.
+// split makes two shards of one. Its changes go on while it is copied, and
+// note their keys; then it is frozen for the moment in which these are copied
+// once more. Linearization point: its state becomes gone and names the two.
 func (s *shard) split(ctx context.Context) error {
 	halves := make([]*half, 2)
 	for i := range halves {
 		ref := shardRef{Bits: s.ref.Bits + string('0'+rune(i)), Tag: store.NewOpID().String()}
-		halves[i] = &half{ref: ref, oid: shardName(s.x.bid, ref.Tag)}
+		halves[i] = &half{shard: newShard(s.x, ref)}
 	}
-	names := halves[0].ref.Tag + "," + halves[1].ref.Tag
-	if ok, err := s.setState(ctx, shardLive, shardFrozen+names); err != nil || !ok {
+	names := halves[0].shard.ref.Tag + "," + halves[1].shard.ref.Tag
+	if ok, err := s.setState(ctx, shardLive, shardCopying+names); err != nil || !ok {
 		return err
 	}
 	begin := time.Now()
 	err := s.copyTo(ctx, halves)
+	if err == nil {
+		err = s.x.env.at("index.split.copying")
+	}
+	frozen := time.Now()
+	if err == nil {
+		err = s.freezeTo(ctx, halves, names)
+	}
 	if err == nil {
 		err = s.x.env.at("index.split.copied")
 	}
@@ -82,77 +83,46 @@ func (s *shard) split(ctx context.Context) error {
 		return err
 	}
 	if err != nil {
-		// It is live again by this, or when those who wait lose patience; unless
-		// it is gone after all.
-		ok, err2 := s.setState(context.WithoutCancel(ctx), shardFrozen+names, shardLive)
-		if err = errors.Join(err, err2); ok {
-			err = errors.Join(err, s.removeHalves(context.WithoutCancel(ctx), shardFrozen+names))
-		}
-		return fmt.Errorf("split a shard: %w", err)
+		return fmt.Errorf("split a shard: %w", errors.Join(err, s.giveUp(context.WithoutCancel(ctx), names)))
 	}
 	if err := s.x.env.at("index.split.gone"); err != nil {
 		return err
 	}
-	s.x.env.log.Info("shard of a bucket's index was split", "shard", s.oid, "entries", halves[0].sums.Entries+halves[1].sums.Entries, "took", time.Since(begin))
+	s.x.env.log.Info("shard of a bucket's index was split", "shard", s.oid,
+		"entries", halves[0].sums.Entries+halves[1].sums.Entries, "took", time.Since(begin), "frozen", time.Since(frozen))
 	return s.x.follow(ctx, []*shard{s}, s.x.version())
 }
 
-// copyTo copies all that belongs to keys into the halves, and what it sums up
-// to.
-func (s *shard) copyTo(ctx context.Context, halves []*half) error {
-	for _, h := range halves {
-		if err := createShard(ctx, s.x.env, s.x.bid, h.ref, shardLive); err != nil {
+// giveUp makes the shard live again whose split failed, unless it is gone after
+// all. Where that fails, others do it when they lose patience.
+func (s *shard) giveUp(ctx context.Context, names string) error {
+	for _, state := range []string{shardCopying, shardFrozen} {
+		if ok, err := s.setState(ctx, state+names, shardLive); err != nil {
 			return err
+		} else if ok {
+			return s.removeHalves(ctx, state+names)
 		}
-	}
-	for _, space := range []string{spaceCurrent, spaceVersions, spaceMarks, spaceDead} {
-		err := s.pages(ctx, space, 1<<40, func(pairs []librados.Pair) (bool, error) {
-			return true, s.divide(ctx, halves, space, pairs)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return each(halves, func(h *half) error {
-		return h.add(ctx, s.x.env.io, []librados.Pair{{Key: spaceSums, Value: h.sums.encode()}})
-	})
-}
-
-// divide copies pairs of a space to the halves that they belong to.
-func (s *shard) divide(ctx context.Context, halves []*half, space string, pairs []librados.Pair) error {
-	parts := map[*half][]librados.Pair{}
-	for _, p := range pairs {
-		key, _, ok := splitOmapKey(p.Key)
-		if space == spaceDead {
-			key, _, ok = splitDeadKey(p.Key)
-		}
-		if !ok {
-			return fmt.Errorf("name %q in shard %s: %w", p.Key, s.oid, errCorrupt)
-		}
-		h := halves[keyBits(key)[len(s.ref.Bits)]-'0']
-		if parts[h] = append(parts[h], p); space == spaceCurrent || space == spaceVersions {
-			e, err := decodeIndexEntry(key, p.Value)
-			if err != nil {
-				return fmt.Errorf("index entry of %q: %w", key, err)
-			}
-			h.sums.add(sumsOf(&e.info, 1))
-		}
-	}
-	return each(halves, func(h *half) error { return h.add(ctx, s.x.env.io, parts[h]) })
-}
-
-// add adds pairs to a new shard, unless somebody gave it up meanwhile.
-func (h *half) add(ctx context.Context, io *librados.IO, pairs []librados.Pair) error {
-	if len(pairs) == 0 {
-		return nil
-	}
-	op := librados.NewWrite()
-	op.AssertExists()
-	op.OmapSet(pairs...)
-	if _, err := io.Operate(ctx, h.oid, op, librados.FullForce); err != nil {
-		return fmt.Errorf("write a new shard: %w", err)
 	}
 	return nil
+}
+
+// stopCopying makes a shard live that is being copied: by somebody who is dead,
+// or in vain.
+func (s *shard) stopCopying(ctx context.Context, state string) error {
+	ok, err := s.setState(ctx, state, shardLive)
+	if err != nil || !ok {
+		return err
+	}
+	return s.removeHalves(ctx, state)
+}
+
+// sweepState makes a shard live that is copied for too long.
+func (s *shard) sweepState(ctx context.Context, seen map[string]seenValue) error {
+	state, err := s.readState(ctx)
+	if err != nil || !strings.HasPrefix(state, shardCopying) || s.x.see(seen, s.oid, []byte(state)) < s.x.env.limits.copy {
+		return err
+	}
+	return s.stopCopying(ctx, state)
 }
 
 // leaveTo ends the shard in favour of its halves.
@@ -170,7 +140,7 @@ func (s *shard) leaveTo(ctx context.Context, names string) error {
 // removeHalves removes what a split left that was given up; state is that in
 // which it left the shard.
 func (s *shard) removeHalves(ctx context.Context, state string) error {
-	for _, tag := range strings.Split(strings.TrimPrefix(state, shardFrozen), ",") {
+	for _, tag := range strings.Split(state[strings.IndexByte(state, ':')+1:], ",") {
 		if err := s.x.remove(ctx, shardName(s.x.bid, tag)); err != nil {
 			return err
 		}

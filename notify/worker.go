@@ -28,8 +28,11 @@ type worker struct {
 	win      *window
 	cursor   queue.Marker // the last entry that was listed
 	more     bool         // there may be entries after it
+	found    bool         // the last list had entries
 	waiting  bool         // a goroutine waits for one
 	arrived  chan error   // and says so here
+	jobs     chan job // what pushers take
+	pushers  int
 	results  chan pushed
 	inflight int
 	stopped  bool // pushes are being cancelled; their failures do not count
@@ -41,6 +44,14 @@ type worker struct {
 	flushed time.Time
 
 	wg sync.WaitGroup // pushes, and the one that waits
+}
+
+// job is one entry to be pushed.
+type job struct {
+	ctx    context.Context
+	it     *item
+	target *target
+	pause  time.Duration // the endpoint's longest, after failures
 }
 
 // pushed is the report of a push.
@@ -69,7 +80,9 @@ const (
 	maxPollPause = time.Second
 	// Acks are gathered: that many, or for that long.
 	ackBatch = 64
-	ackDelay = 5 * time.Millisecond
+	ackDelay = 20 * time.Millisecond
+	// listDelay is how long a busy worker lets entries gather.
+	listDelay = 10 * time.Millisecond
 )
 
 func newWorker(s *Service, t *Topic, queueName string) *worker {
@@ -137,6 +150,7 @@ func (w *worker) session(ctx context.Context) (err error) {
 	}
 	w.win, w.cursor, w.more, w.waiting = newWindow(w.s.opt.Window), "", true, false
 	w.arrived, w.results = make(chan error, 1), make(chan pushed, w.limit)
+	w.jobs, w.pushers = make(chan job, w.limit), 0
 	w.inflight, w.stopped, w.topic, w.target = 0, false, nil, nil
 	w.acked, w.failed, w.restAt = nil, nil, time.Time{}
 	err = w.serve(ctx, work)
@@ -214,8 +228,8 @@ func (w *worker) fill(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list: %w", err)
 	}
-	w.more = more
-	if len(list) > 0 {
+	w.more, w.found = more, len(list) > 0
+	if w.found {
 		w.restAt = time.Time{}
 	}
 	now := time.Now()
@@ -360,22 +374,33 @@ func (w *worker) bury(ctx context.Context, reason string, items ...*item) error 
 	return nil
 }
 
-// start pushes one entry beside the worker.
+// start has one entry pushed beside the worker, by goroutines that stay until
+// the end of the session: a push takes a large stack.
 func (w *worker) start(ctx context.Context, it *item) {
-	target, limit := w.target, w.maxPause()
 	if it.attempts > 0 {
-		w.s.metrics.retries.WithLabelValues(target.label).Inc()
+		w.s.metrics.retries.WithLabelValues(w.target.label).Inc()
 	}
 	w.inflight++
-	w.wg.Go(func() {
-		r := safePush(ctx, target, it)
-		if ctx.Err() != nil && r.Status == Retry {
-			target.cancelProbe() // says nothing about the endpoint
-		} else {
-			target.report(r, limit)
-		}
-		w.results <- pushed{it, r} // has room for all
-	})
+	if w.pushers < w.inflight {
+		w.pushers++
+		jobs, results := w.jobs, w.results
+		w.wg.Go(func() {
+			for j := range jobs {
+				results <- j.push() // has room for all
+			}
+		})
+	}
+	w.jobs <- job{ctx, it, w.target, w.maxPause()} // likewise
+}
+
+func (j *job) push() pushed {
+	r := safePush(j.ctx, j.target, j.it)
+	if j.ctx.Err() != nil && r.Status == Retry {
+		j.target.cancelProbe() // says nothing about the endpoint
+	} else {
+		j.target.report(r, j.pause)
+	}
+	return pushed{j.it, r}
 }
 
 // safePush makes a failure of a panic.

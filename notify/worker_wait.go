@@ -127,15 +127,21 @@ func (w *worker) awaitFirst(ctx context.Context) (err error) {
 	}
 }
 
-// awaitArrival waits beside the worker.
+// awaitArrival waits beside the worker. After a list that had entries it does
+// not ask whether there are more, but lets some gather.
 func (w *worker) awaitArrival(ctx context.Context) {
 	if w.waiting {
 		return
 	}
 	w.waiting = true
-	after := w.cursor
+	after, found := w.cursor, w.found
 	w.wg.Go(func() {
-		err := w.await(ctx, after, pollPause)
+		var err error
+		if found {
+			err = sleep(ctx, listDelay)
+		} else {
+			err = w.await(ctx, after, pollPause)
+		}
 		if ctx.Err() != nil {
 			err = nil
 		}
@@ -167,6 +173,7 @@ func (w *worker) drain(ctx, work context.Context, cancel context.CancelFunc) err
 		}
 	}
 	cancel()
+	close(w.jobs)
 	w.wg.Wait()
 	if w.target != nil && w.hold.check() == nil {
 		errs = append(errs, w.flush(work, true))

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	librados "herald/rados"
@@ -115,6 +116,18 @@ func (d *Driver) Close() error {
 	d.bg.close(grace)
 	return d.conn.Close()
 }
+
+// Check implements store.Checker: the cluster answers.
+func (d *Driver) Check(ctx context.Context) error {
+	op := librados.NewRead()
+	op.Stat()
+	if _, err := d.heads.Operate(ctx, oidRoot, op, 0); err != nil && !errors.Is(err, syscall.ENOENT) {
+		return fmt.Errorf("check the cluster: %w", err)
+	}
+	return nil
+}
+
+var _ store.Checker = (*Driver)(nil)
 
 // Stats tells what the connection to the cluster does.
 func (d *Driver) Stats() librados.Stats { return d.conn.Stats() }

@@ -204,6 +204,7 @@ func (e *edit) indexed() indexChange {
 	}
 	return indexChange{
 		was: listedEntry(&e.state, e.attrs), now: listedEntry(&e.next, attrs), add: e.add, remove: e.remove,
+		garbage: len(e.garbage) > 0,
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	librados "herald/rados"
 	"herald/store"
 	"herald/store/storetest"
 )
@@ -30,8 +31,12 @@ func lossy(one int) func(string) error {
 
 // TestRandomChanges lets two gateways change the same keys at random, while
 // answers are lost, and then compares heads, listings and tails.
-func TestRandomChanges(t *testing.T) {
-	p := newPlace(t)
+func TestRandomChanges(t *testing.T) { newPlace(t).randomChanges(t, func() {}) }
+
+// randomChanges is what the random tests have in common; meanwhile is done
+// beside the load.
+func (p *testPlace) randomChanges(t *testing.T, meanwhile func()) {
+	t.Helper()
 	gateways := []*Driver{p.open(t, Options{Fault: lossy(10)}), p.open(t, Options{Fault: lossy(10)})}
 	if err := gateways[0].CreateBucket(t.Context(), "bucket"); err != nil {
 		t.Fatal(err)
@@ -57,6 +62,7 @@ func TestRandomChanges(t *testing.T) {
 			}
 		})
 	}
+	meanwhile()
 	wg.Wait()
 	for _, d := range gateways {
 		if err := d.Close(); err != nil {
@@ -118,14 +124,20 @@ func (p *testPlace) check(t *testing.T, name string) {
 	}
 	b := sb.(*bucket)
 	tails, heads := map[string]bool{}, 0
-	for oid, err := range d.heads.Objects(t.Context()) {
-		switch {
-		case err != nil:
-			t.Fatal(err)
-		case strings.HasPrefix(oid, prefixTail):
-			tails[oid] = true
-		case strings.HasPrefix(oid, prefixHead):
-			heads++
+	pools := []*librados.IO{d.heads}
+	if d.data != d.heads {
+		pools = append(pools, d.data)
+	}
+	for _, io := range pools {
+		for oid, err := range io.Objects(t.Context()) {
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case strings.HasPrefix(oid, prefixTail):
+				tails[oid] = true
+			case strings.HasPrefix(oid, prefixHead):
+				heads++
+			}
 		}
 	}
 	var listed []string

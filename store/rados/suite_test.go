@@ -15,19 +15,19 @@ import (
 func TestMain(m *testing.M) { cephtest.Main(m) }
 
 // testPlace is a namespace of its own on the shared cluster.
-type testPlace struct{ conf, pool, namespace string }
+type testPlace struct{ conf, pool, data, namespace string }
 
 func newPlace(t testing.TB) *testPlace {
 	t.Helper()
 	c := cephtest.Start(t)
 	pool, ns := c.Namespace(t)
-	return &testPlace{c.Conf, pool, ns}
+	return &testPlace{c.Conf, pool, pool, ns}
 }
 
 func (p *testPlace) open(t testing.TB, opts Options) *Driver {
 	t.Helper()
 	opts.Config = librados.Config{ConfFile: p.conf}
-	opts.Pool, opts.Namespace = p.pool, p.namespace
+	opts.Pool, opts.DataPool, opts.Namespace = p.pool, p.data, p.namespace
 	d, err := Open(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)

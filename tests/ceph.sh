@@ -124,8 +124,8 @@ admin_socket = $socket
 mon_allow_pool_delete = true
 mon_allow_pool_size_one = true
 mon_max_pg_per_osd = 20000
-mon_data_avail_warn = 1
-mon_data_avail_crit = 1
+mon_data_avail_warn = -1
+mon_data_avail_crit = -1
 mon_warn_on_pool_no_redundancy = false
 mon_warn_on_insecure_global_id_reclaim_allowed = false
 mon_warn_on_pool_no_app = false
@@ -227,7 +227,11 @@ start() { # start OSDS
 		mkfs+=($!)
 	done
 	commands+="health mute MGR_MODULE_ERROR --sticky"$'\n'
-	ceph_commands <<<"$commands" >"$dir/setup.out" 2>&1 || { cat "$dir/setup.out" >&2; exit 1; }
+	ceph_commands <<<"$commands" >"$dir/setup.out" 2>&1 || {
+		pid_of mon.a >/dev/null || log "the monitor has ended"
+		tail -n 15 "$dir/setup.out" "$dir/mon.a.out" "$dir/mon.a.log" >&2 || true
+		exit 1
+	}
 	for i in "${mkfs[@]}"; do wait "$i" || { cat "$dir"/osd.*.out >&2; exit 1; }; done
 	up mgr.a
 	for ((i = 0; i < osds; i++)); do boot "osd.$i"; done

@@ -57,6 +57,7 @@ type Driver struct {
 	locks   *keyLocks
 	readers *readers
 	trash   *trash
+	buffers tailBuffers
 	records *records
 	roots   *omapCache
 	ops     *ops

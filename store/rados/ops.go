@@ -139,10 +139,15 @@ func (o *ops) drop(op store.OpID) {
 	if op.IsZero() {
 		return
 	}
-	o.mu.Lock()
-	delete(o.live, op)
-	o.mu.Unlock()
+	o.forgotten(op)
 	o.log.add(&opCall{op: op})
+}
+
+// forgotten lets this process forget one of its ops.
+func (o *ops) forgotten(op store.OpID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.live, op)
 }
 
 // own returns what this process knows of one of its ops, nil for nothing.
@@ -156,11 +161,9 @@ func (o *ops) own(op store.OpID) *liveOp {
 	return nil
 }
 
-// line returns where an op acts, nil when it has no line.
+// line returns where an op acts, nil when it has no line. It asks the cluster,
+// as any gateway may forget an op.
 func (o *ops) line(ctx context.Context, op store.OpID) (*headKey, error) {
-	if l := o.own(op); l != nil {
-		return &l.head, nil
-	}
 	read := librados.NewRead()
 	step := read.OmapGetByKeys(op.String())
 	if _, err := o.d.heads.Operate(ctx, oidOps, read, 0); errors.Is(err, syscall.ENOENT) {
@@ -181,9 +184,10 @@ func (o *ops) former(ctx context.Context, e *edit) (*outcome, error) {
 	if e.op.IsZero() || e.state.op.IsZero() || e.state.op == e.op {
 		return nil, nil
 	}
-	k, err := o.line(ctx, e.state.op)
-	if err != nil || k == nil {
-		return nil, err
+	if o.own(e.state.op) == nil {
+		if k, err := o.line(ctx, e.state.op); err != nil || k == nil {
+			return nil, err
+		}
 	}
 	return e.state.outcome, nil
 }
@@ -245,6 +249,7 @@ func (o *ops) settle(ctx context.Context, ref store.OpRef) (store.Outcome, error
 			if k, err := o.line(ctx, ref.ID); err != nil || k != nil {
 				return known.public(h.headKey.key), err
 			}
+			o.forgotten(ref.ID)
 			return store.Outcome{}, store.ErrNoSuchOp
 		}
 		if h.omap[keyBar+id] != nil {
@@ -347,9 +352,7 @@ func (o *ops) forget(ctx context.Context, ref store.OpRef) error {
 		if err == nil {
 			// Moved meanwhile: the head has it for nothing.
 			own = o.own(ref.ID)
-			o.mu.Lock()
-			delete(o.live, ref.ID)
-			o.mu.Unlock()
+			o.forgotten(ref.ID)
 		}
 		if err != nil || own == nil || !own.moved {
 			return err
@@ -377,9 +380,7 @@ func (o *ops) forget(ctx context.Context, ref store.OpRef) error {
 	}
 	err = o.submit(ctx, &opCall{op: ref.ID})
 	if err == nil {
-		o.mu.Lock()
-		delete(o.live, ref.ID)
-		o.mu.Unlock()
+		o.forgotten(ref.ID)
 	}
 	return err
 }

@@ -47,8 +47,8 @@ func newTailWriter(d *Driver, bid string, tag store.OpID) *tailWriter {
 func (t *tailWriter) write(ctx context.Context, p []byte) error {
 	for len(p) > 0 {
 		n := min(tailSize-len(t.buf), len(p))
-		if t.buf == nil && n < tailSize {
-			t.buf = make([]byte, 0, tailSize)
+		if t.buf == nil {
+			t.buf = t.d.buffers.get()
 		}
 		t.buf = append(t.buf, p[:n]...)
 		p = p[n:]
@@ -83,9 +83,26 @@ func (t *tailWriter) send(ctx context.Context) error {
 			t.err = errors.Join(t.err, storeError("write a tail", err))
 			t.mu.Unlock()
 		}
+		t.d.buffers.put(data) // librados has a copy
 		<-t.room
 	})
 	return nil
+}
+
+// tailBuffers are buffers of the size of a tail.
+type tailBuffers struct{ pool sync.Pool }
+
+func (b *tailBuffers) get() []byte {
+	if p, ok := b.pool.Get().(*[tailSize]byte); ok {
+		return p[:0]
+	}
+	return new([tailSize]byte)[:0]
+}
+
+func (b *tailBuffers) put(buf []byte) {
+	if cap(buf) == tailSize {
+		b.pool.Put((*[tailSize]byte)(buf[:tailSize]))
+	}
 }
 
 func (t *tailWriter) failed() error {
@@ -107,6 +124,7 @@ func (t *tailWriter) finish(ctx context.Context) error {
 // abort waits for what is under way, and removes in the background what was
 // written. Then it calls done.
 func (t *tailWriter) abort(done func()) {
+	t.d.buffers.put(t.buf)
 	t.buf = nil
 	started := t.d.bg.start(func(ctx context.Context) {
 		t.wg.Wait()

@@ -1,0 +1,148 @@
+//go:build rados
+
+package rados
+
+import (
+	"errors"
+	"testing"
+
+	"herald/store"
+	"herald/store/storetest"
+)
+
+// twoGateways returns two drivers, and a bucket as each of them has it.
+func twoGateways(t *testing.T) (a, b *Driver, atA, atB store.Bucket) {
+	t.Helper()
+	p := newPlace(t)
+	a, b = p.open(t, Options{}), p.open(t, Options{})
+	t.Cleanup(func() {
+		if err := errors.Join(a.Close(), b.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := a.CreateBucket(t.Context(), "bucket"); err != nil {
+		t.Fatal(err)
+	}
+	for d, at := range map[*Driver]*store.Bucket{a: &atA, b: &atB} {
+		var err error
+		if *at, err = d.OpenBucket(t.Context(), "bucket"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return a, b, atA, atB
+}
+
+// TestOps_AcrossGateways: what one gateway did, another settles and forgets.
+func TestOps_AcrossGateways(t *testing.T) {
+	a, b, atA, atB := twoGateways(t)
+	put := func(at store.Bucket, op store.OpID) (store.Outcome, error) {
+		return storetest.PutObject(t.Context(), at, "k", "data", store.CommitOptions{Op: op})
+	}
+	ref := func(op store.OpID) store.OpRef { return store.OpRef{ID: op, Bucket: "bucket", Key: "k"} }
+	settled := func(d *Driver, op store.OpID, want uint64) {
+		t.Helper()
+		out, err := d.Outcomes().Settle(t.Context(), ref(op))
+		if want == 0 && !errors.Is(err, store.ErrNoSuchOp) || want != 0 && (err != nil || out.Seq != want) {
+			t.Errorf("Settle = %+v, %v, want number %d", out, err, want)
+		}
+	}
+	first, second, third := store.NewOpID(), store.NewOpID(), store.NewOpID()
+	one, err := put(atA, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := put(atB, second) // moves the first outcome, of another gateway
+	if err != nil {
+		t.Fatal(err)
+	}
+	settled(b, first, one.Seq)
+	settled(a, second, two.Seq)
+	if err := b.Outcomes().Forget(t.Context(), ref(first)); err != nil {
+		t.Fatal(err)
+	}
+	settled(a, first, 0)
+	settled(b, first, 0)
+	settled(b, third, 0)
+	if _, err := put(atA, third); !errors.Is(err, store.ErrOpBarred) {
+		t.Errorf("put of an op that another gateway barred = %v", err)
+	}
+	if err := a.Outcomes().Forget(t.Context(), ref(second), ref(third)); err != nil {
+		t.Fatal(err)
+	}
+	refs, err := a.Outcomes().List(t.Context(), store.OpID{}, 0)
+	if err != nil || len(refs) != 0 {
+		t.Errorf("List = %v, %v, want none", refs, err)
+	}
+	h, err := a.readHead(t.Context(), atA.(*bucket).head("k"), headRead{omap: []string{keyOutcome + first.String(), keyBar + third.String()}})
+	if err != nil || len(h.omap) != 0 {
+		t.Errorf("the head still has %v (%v)", h.omap, err)
+	}
+}
+
+// TestRecords_AcrossGateways: a change is seen at another gateway within a
+// second.
+func TestRecords_AcrossGateways(t *testing.T) {
+	a, b, _, _ := twoGateways(t)
+	version := uint64(0)
+	for _, value := range []string{"one", "two", "three"} {
+		var err error
+		if version, err = a.Records().Put(t.Context(), "r", []byte(value), version); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() bool {
+			got, v, err := b.Records().Get(t.Context(), "r")
+			return err == nil && string(got) == value && v == version
+		})
+	}
+	if err := b.Records().Delete(t.Context(), "r", version); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool {
+		_, _, err := a.Records().Get(t.Context(), "r")
+		return errors.Is(err, store.ErrNoSuchRecord)
+	})
+}
+
+// TestSweepHead: the head of a removed key goes when nobody needs it.
+func TestSweepHead(t *testing.T) {
+	a, _, atA, _ := twoGateways(t)
+	k := atA.(*bucket).head("k")
+	op := store.NewOpID()
+	if _, err := storetest.PutObject(t.Context(), atA, "k", "data", store.CommitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	sweep := func(want bool) {
+		t.Helper()
+		if done, err := a.sweepHead(t.Context(), k.bid, k.key); err != nil || done != want {
+			t.Errorf("sweepHead = %t, %v, want %t", done, err, want)
+		}
+	}
+	sweep(true) // it is alive
+	if _, err := atA.Remove(t.Context(), "k", "", store.RemoveOptions{Op: op}); err != nil {
+		t.Fatal(err)
+	}
+	sweep(false) // too young
+	age := func() {
+		t.Helper()
+		h, err := a.readHead(t.Context(), k, headRead{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := newEdit(h, newTag(), store.OpID{})
+		e.number(1)
+		e.finish(&outcome{}, nil)
+		if again, err := a.writeHead(t.Context(), e); again || err != nil {
+			t.Fatal(again, err)
+		}
+	}
+	age()
+	sweep(false) // it has an outcome
+	if err := a.Outcomes().Forget(t.Context(), store.OpRef{ID: op, Bucket: "bucket", Key: "k"}); err != nil {
+		t.Fatal(err)
+	}
+	sweep(true)
+	if h, err := a.readHead(t.Context(), k, headRead{}); err != nil || h.guard != 0 {
+		t.Errorf("the head is still there: %+v, %v", h, err)
+	}
+	sweep(true)
+}

@@ -3,7 +3,6 @@
 package rados
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -297,33 +296,96 @@ func (d *Driver) bar(ctx context.Context, h *head, id store.OpID) (again bool, e
 }
 
 // List implements store.Outcomes. The refs have no bucket, as Forget needs
-// none.
+// none. It asks the head of each op whether the op came true: it is for the
+// start of a gateway, not for requests.
 func (o *ops) List(ctx context.Context, after store.OpID, limit int) ([]store.OpRef, error) {
+	var refs []store.OpRef
+	for {
+		lines, more, err := o.lines(ctx, after)
+		if err == nil {
+			lines, err = o.cameTrue(ctx, lines, &after)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list ops: %w", err)
+		}
+		for _, l := range lines {
+			refs = append(refs, store.OpRef{ID: l.op, Key: l.head.key})
+			if limit > 0 && len(refs) == limit {
+				return refs, nil
+			}
+		}
+		if !more {
+			return refs, nil
+		}
+	}
+}
+
+// opLine is a line of the log.
+type opLine struct {
+	op   store.OpID
+	head headKey
+}
+
+// lines returns a page of lines after an op.
+func (o *ops) lines(ctx context.Context, after store.OpID) (lines []opLine, more bool, err error) {
+	read := librados.NewRead()
 	from := ""
 	if !after.IsZero() {
 		from = after.String()
 	}
-	var refs []store.OpRef
-	var bad error
-	err := eachPair(ctx, o.d.heads, oidOps, from, "", func(p librados.Pair) bool {
-		id, ok := store.ParseOpID(p.Key)
+	step := read.OmapGetVals(from, "", listPage)
+	if _, err := o.d.heads.Operate(ctx, oidOps, read, 0); errors.Is(err, syscall.ENOENT) {
+		return nil, false, nil
+	} else if err != nil {
+		return nil, false, err
+	}
+	for _, p := range step.Pairs {
+		op, ok := store.ParseOpID(p.Key)
 		k, err := decodeLine(p.Value)
 		if !ok || err != nil {
-			bad = fmt.Errorf("line %q: %w", p.Key, errCorrupt)
-			return false
+			return nil, false, fmt.Errorf("line %q: %w", p.Key, errCorrupt)
 		}
-		if bytes.Compare(id[:], after[:]) > 0 {
-			refs = append(refs, store.OpRef{ID: id, Key: k.key})
-		}
-		return limit <= 0 || len(refs) < limit
-	})
-	if err := errors.Join(err, bad); err != nil {
-		return nil, fmt.Errorf("list ops: %w", err)
+		lines = append(lines, opLine{op, k})
 	}
-	return refs, nil
+	return lines, step.More && len(lines) > 0, nil
 }
 
-// forgetters is how many ops are forgotten beside each other.
+// cameTrue returns the lines of ops that have an outcome. Those that have none
+// after a day are barred, and their lines go. last becomes the last op that was
+// looked at.
+func (o *ops) cameTrue(ctx context.Context, lines []opLine, last *store.OpID) ([]opLine, error) {
+	known := make([]*outcome, len(lines))
+	errs := make([]error, len(lines))
+	room := make(chan struct{}, forgetters)
+	var wg sync.WaitGroup
+	for i, l := range lines {
+		*last = l.op
+		room <- struct{}{}
+		wg.Go(func() {
+			h, err := o.d.readHead(ctx, l.head, headRead{omap: []string{keyOutcome + l.op.String()}})
+			if err == nil {
+				known[i], err = h.outcomeOf(l.op)
+			}
+			errs[i] = err
+			<-room
+		})
+	}
+	wg.Wait()
+	var list []opLine
+	for i, l := range lines {
+		switch {
+		case known[i] != nil:
+			list = append(list, l)
+		case errs[i] == nil && time.Since(opTime(l.op)) > barAge:
+			if _, err := o.settle(ctx, store.OpRef{ID: l.op}); errors.Is(err, store.ErrNoSuchOp) {
+				o.drop(l.op)
+			}
+		}
+	}
+	return list, errors.Join(errs...)
+}
+
+// forgetters is how many ops are forgotten, or looked at, beside each other.
 const forgetters = 16
 
 // Forget implements store.Outcomes. It is durable on return.

@@ -79,6 +79,33 @@ func TestOps_AcrossGateways(t *testing.T) {
 	}
 }
 
+// TestOps_ListsWhatCameTrue: an op that was begun, by a gateway that died, is
+// not listed, and forgotten after a day.
+func TestOps_ListsWhatCameTrue(t *testing.T) {
+	a, b, atA, _ := twoGateways(t)
+	k := atA.(*bucket).head("k")
+	young, old, done := store.NewOpID(), store.OpID{5: 1, 15: 1}, store.NewOpID()
+	for _, op := range []store.OpID{young, old} {
+		if err := a.ops.begin(t.Context(), op, k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := storetest.PutObject(t.Context(), atA, "k", "data", store.CommitOptions{Op: done}); err != nil {
+		t.Fatal(err)
+	}
+	refs, err := b.Outcomes().List(t.Context(), store.OpID{}, 0)
+	if err != nil || len(refs) != 1 || refs[0].ID != done {
+		t.Errorf("List = %v, %v, want %s", refs, err, done)
+	}
+	eventually(t, func() bool {
+		lines, _, err := b.ops.lines(t.Context(), store.OpID{})
+		return err == nil && len(lines) == 2 && lines[0].op == young
+	})
+	if _, err := storetest.PutObject(t.Context(), atA, "k", "data", store.CommitOptions{Op: old}); !errors.Is(err, store.ErrOpBarred) {
+		t.Errorf("put of an op that was given up = %v", err)
+	}
+}
+
 // TestRecords_AcrossGateways: a change is seen at another gateway within a
 // second.
 func TestRecords_AcrossGateways(t *testing.T) {

@@ -89,7 +89,7 @@ func (d *Driver) keep(m *mark) (stop func()) {
 			select {
 			case <-done:
 				return
-			case <-ctx.Done():
+			case <-d.bg.closing:
 				return
 			case <-ticker.C:
 			}

@@ -67,10 +67,20 @@ type cursor struct {
 	items []store.Info // read and not used yet
 	from  place        // of what was not read
 	end   bool         // all was read
+	size  int          // entries to read next
 }
+
+// How many entries to read where a delimiter may let most of them be skipped.
+const (
+	sizeSkipped = 16 // behind a common prefix
+	sizeGrowth  = 8  // times as many when these were used up
+)
 
 // seek goes on to a place.
 func (c *cursor) seek(ctx context.Context, p place) error {
+	if c.size = c.l.size; c.l.opts.Delimiter != "" {
+		c.size = min(c.size, sizeSkipped)
+	}
 	for len(c.items) > 0 && p.passed(&c.items[0]) {
 		c.items = c.items[1:]
 	}
@@ -97,11 +107,12 @@ func (c *cursor) read(ctx context.Context) error {
 	get := func(space string, n int) *librados.Step {
 		return op.OmapGetVals(c.from.after(space), space+orderedKey(c.l.opts.Prefix), n)
 	}
-	p := shardPage{state: op.GetXattr(xattrShard), current: get(spaceCurrent, c.l.size), marks: get(spaceMarks, pageKeys)}
+	p := shardPage{state: op.GetXattr(xattrShard), current: get(spaceCurrent, c.size), marks: get(spaceMarks, pageKeys)}
 	p.versions = &librados.Step{}
 	if c.l.opts.Versions {
-		p.versions = get(spaceVersions, c.l.size)
+		p.versions = get(spaceVersions, c.size)
 	}
+	c.size = min(c.l.size, sizeGrowth*c.size)
 	_, err := c.l.x.env.io.Operate(ctx, c.s.oid, op, 0)
 	if errors.Is(err, syscall.ENOENT) || err == nil && strings.HasPrefix(string(p.state.Data), shardGone) {
 		return errShardGone

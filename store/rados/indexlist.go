@@ -49,7 +49,7 @@ var errShardGone = errors.New("shard is gone")
 // and some more, since shards differ.
 func cursorSize(page, shards int) int {
 	share := page/shards + 1
-	return min(pageKeys, share+share/4+8)
+	return min(maxOmapKeys, share+share/4+8)
 }
 
 // lister makes one page.

@@ -281,5 +281,10 @@ func (s *shard) makeEntries(w *shardWrite, k *settling) error {
 	return nil
 }
 
-// pageKeys is how many keys of an omap one step of an operation reads at most.
-const pageKeys = 1000
+// pageKeys is how many keys of an omap one step of an operation reads. An OSD
+// gives maxOmapKeys at most (osd_max_omap_entries_per_request): some more than
+// a page of a listing, whose end is known by that.
+const (
+	pageKeys    = 1000
+	maxOmapKeys = 1024
+)

@@ -57,12 +57,16 @@ func (b *background) start(s *Service, limit time.Duration, f func(ctx context.C
 	if !b.enter() {
 		return false
 	}
-	b.goOn(s, limit, f)
+	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	b.goOn(ctx, s, func(ctx context.Context) {
+		defer cancel()
+		f(ctx)
+	})
 	return true
 }
 
-// goOn is start for who has entered; it leaves in the end.
-func (b *background) goOn(s *Service, limit time.Duration, f func(ctx context.Context)) {
+// goOn is start for who has entered, until ctx ends; it leaves in the end.
+func (b *background) goOn(ctx context.Context, s *Service, f func(ctx context.Context)) {
 	go func() { // finish waits
 		defer b.leave()
 		defer func() {
@@ -71,8 +75,6 @@ func (b *background) goOn(s *Service, limit time.Duration, f func(ctx context.Co
 				s.log.Error("panic behind a request", "panic", r, "stack", string(debug.Stack()))
 			}
 		}()
-		ctx, cancel := context.WithTimeout(b.ctx, limit)
-		defer cancel()
 		f(ctx)
 	}()
 }

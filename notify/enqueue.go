@@ -92,7 +92,7 @@ func (e *ending) startCommit() bool {
 		if err != nil {
 			// What the queue has decided is as if it had not been tried.
 			h.tried = !errors.Is(err, queue.ErrNoSuchQueue) && !errors.Is(err, queue.ErrNoSuchReservation) && !errors.Is(err, queue.ErrTooLarge)
-			e.s.background.goOn(e.s, enqueueTimeout, e.run)
+			e.s.background.goOn(ctx, e.s, e.run)
 			return
 		}
 		defer e.s.background.leave()

@@ -157,6 +157,7 @@ func (f *fleet) add(name, storeID string, objects *modelStore, exclusive bool) *
 		rig:   &rig{t: f.t, ctx: f.t.Context(), store: objects, stop: func() {}},
 		fleet: f, name: name, link: newLink(queues),
 	}
+	m.link.starts = name != "b"
 	m.queues = m.link
 	m.bucket = &store.BucketInfo{Name: "b", ID: "b-id", Owner: "owner"}
 	m.openAs(storeID, exclusive)

@@ -14,6 +14,8 @@ import (
 // no call is carried out or answered.
 type link struct {
 	queue.Driver
+	starts bool // its queues are a queue.Starter
+
 	mu    sync.Mutex     // guards all below
 	cut   chan struct{}  // closed when it is whole again; nil: it is
 	delay time.Duration  // of each call
@@ -109,6 +111,9 @@ func (l *link) Open(ctx context.Context, name string) (queue.Queue, error) {
 		return nil, err
 	}
 	q, err := l.Driver.Open(ctx, name)
+	if l.starts {
+		return startingQueue{linkedQueue{q, l}}, err
+	}
 	return linkedQueue{q, l}, err
 }
 
@@ -184,6 +189,13 @@ func (q linkedQueue) Wait(ctx context.Context, after queue.Marker) error {
 		return err
 	}
 	return q.Queue.(queue.Waiter).Wait(ctx, after)
+}
+
+// startingQueue can commit for who does not wait.
+type startingQueue struct{ linkedQueue }
+
+func (q startingQueue) StartCommit(ctx context.Context, id queue.ID, entries [][]byte, done func(error)) {
+	go func() { done(q.Commit(ctx, id, entries)) }()
 }
 
 type linkedLocker struct {

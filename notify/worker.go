@@ -31,7 +31,7 @@ type worker struct {
 	found    bool         // the last list had entries
 	waiting  bool         // a goroutine waits for one
 	arrived  chan error   // and says so here
-	jobs     chan job // what pushers take
+	jobs     chan job     // what pushers take
 	pushers  int
 	results  chan pushed
 	inflight int

@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"herald/store"
+	"herald/tests/cephtest"
 )
 
 // gateways are drivers over one bucket, some of which die.
@@ -37,10 +38,10 @@ type gateways struct {
 
 const testBucket = "bucket"
 
-func newGateways(t testing.TB, n int, limits indexLimits) *gateways {
+func newGateways(t testing.TB, p *testPlace, n int, limits indexLimits) *gateways {
 	t.Helper()
 	limits.setDefaults()
-	g := &gateways{place: newPlace(t), keys: 12, drivers: make([]*Driver, n), limits: limits}
+	g := &gateways{place: p, keys: 12, drivers: make([]*Driver, n), limits: limits}
 	for i := range n {
 		g.start(t, i)
 		if i == 0 {
@@ -145,10 +146,12 @@ func put(ctx context.Context, b *bucket, key, data string, opts store.CommitOpti
 	return err
 }
 
-// load makes changes by all drivers at once. alive tells of errors whether
-// they may come.
+// load makes changes by all drivers at once, which may fail if that is said.
 func (g *gateways) load(t *testing.T, clients, n int, mayFail bool) {
 	t.Helper()
+	if testing.Short() {
+		n /= 4
+	}
 	var wg sync.WaitGroup
 	for i := range clients {
 		wg.Go(func() {
@@ -223,7 +226,7 @@ func (g *gateways) settled(t testing.TB) {
 }
 
 func TestDrivers_ChangeTheSameKeys(t *testing.T) {
-	g := newGateways(t, 2, indexLimits{split: 60})
+	g := newGateways(t, newPlace(t), 2, indexLimits{split: 60})
 	g.load(t, 16, 40, false)
 	g.check(t)
 	g.settled(t)
@@ -231,11 +234,36 @@ func TestDrivers_ChangeTheSameKeys(t *testing.T) {
 
 // TestDrivers_Die lets drivers die at random moments, again and again.
 func TestDrivers_Die(t *testing.T) {
-	g := newGateways(t, 2, indexLimits{split: 60, frozen: 200 * time.Millisecond, mark: 2 * time.Second})
+	newGateways(t, newPlace(t), 2, mortal).die(t, func() {})
+}
+
+// mortal are limits with which it shows soon what the dead left.
+var mortal = indexLimits{split: 60, frozen: 200 * time.Millisecond, mark: 2 * time.Second}
+
+// TestDrivers_DieWithTheOSD lets the OSD die as well.
+func TestDrivers_DieWithTheOSD(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a cluster of its own: long")
+	}
+	c := cephtest.StartOwn(t, cephtest.Options{})
+	pool := c.Pool(t)
+	p := newPlace(t)
+	p.conf, p.pool, p.data = c.Conf, pool, pool
+	newGateways(t, p, 2, mortal).die(t, func() {
+		for range 3 {
+			if err := c.RestartOSD(0); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// die makes changes by drivers that die, while other things happen.
+func (g *gateways) die(t *testing.T, meanwhile func()) {
+	t.Helper()
 	var stop atomic.Bool
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var wg sync.WaitGroup
+	wg.Go(func() {
 		for i := 0; !stop.Load(); i = 1 - i {
 			time.Sleep(300 * time.Millisecond) // what happens meanwhile is random anyway
 			g.mu.Lock()
@@ -244,17 +272,24 @@ func TestDrivers_Die(t *testing.T) {
 			g.start(t, i)
 			d.crash(t)
 		}
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		meanwhile()
 	}()
 	g.load(t, 16, 60, true)
-	stop.Store(true)
 	<-done
+	g.load(t, 16, 20, true)
+	stop.Store(true)
+	wg.Wait()
 	g.check(t)
 	g.settled(t)
 }
 
 // TestDrivers_StopAtPoints stops changes at the points where a driver may die.
 func TestDrivers_StopAtPoints(t *testing.T) {
-	g := newGateways(t, 2, indexLimits{mark: 500 * time.Millisecond, frozen: 200 * time.Millisecond})
+	g := newGateways(t, newPlace(t), 2, indexLimits{mark: 500 * time.Millisecond, frozen: 200 * time.Millisecond})
 	var n atomic.Int64
 	met := sync.Map{}
 	g.setFault(func(point string) error {

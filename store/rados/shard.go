@@ -425,6 +425,7 @@ func (s *shard) moved(ctx context.Context, calls []*indexCall) {
 		if next := s.x.lookup(calls[0].m.key); next != nil && next != s {
 			break
 		}
+		s.x.env.log.Error("shard of a bucket's index is gone, but not from its layout", "shard", s.oid)
 	}
 	for _, c := range calls {
 		if next := s.x.lookup(c.m.key); next == nil || !next.fast.add(c) {

@@ -238,7 +238,10 @@ start() { # start OSDS
 	for ((i = 0; i < osds; i++)); do await 120 "osd.$i" osd_serves "osd.$i"; done
 }
 
-answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+# answers PORT tells whether a radosgw, and nobody else, serves there.
+answers() {
+	(exec 3<>"/dev/tcp/127.0.0.1/$1" && printf 'GET / HTTP/1.0\r\n\r\n' >&3 && timeout 10 grep -qi '^x-amz-request-id: tx' <&3) 2>/dev/null
+}
 
 radosgw_up() { # radosgw_up NAME PORT OPTIONS...
 	local name=client.$1 port=$2

@@ -23,7 +23,7 @@ func (q *rgwQueue) Ack(ctx context.Context, a queue.Ack) error {
 		return err
 	}
 	defer q.r.own.leave()
-	for range 10 {
+	for range tries {
 		if err = q.ack(ctx, a); !errors.Is(err, errAckAgain) {
 			break
 		}
@@ -140,6 +140,7 @@ func (q *rgwQueue) live(ctx context.Context, p *rgwPage, m queue.Marker) (at, si
 }
 
 // endOf is where the entry at a place ends; the tail for what lies behind it.
+// An entry that was there, but has been removed since, is errAckAgain.
 func (q *rgwQueue) endOf(ctx context.Context, at, tail uint64) (uint64, error) {
 	if at >= tail {
 		return tail, nil
@@ -153,6 +154,9 @@ func (q *rgwQueue) endOf(ctx context.Context, at, tail uint64) (uint64, error) {
 	p, err := q.page(ctx, at, rgwPageSize)
 	if err != nil {
 		return 0, err
+	}
+	if at < p.front {
+		return 0, errAckAgain
 	}
 	i, ok := slices.BinarySearchFunc(p.list, at, func(e rgwPlaced, at uint64) int { return cmp.Compare(e.at, at) })
 	if !ok {

@@ -62,7 +62,10 @@ type indexEnv struct {
 	fault   func(point string) error // of tests: an error stops there; nil: none
 	now     func() time.Time
 	limits  indexLimits
-	log     *slog.Logger
+	// dropUpload removes what is left of an upload in a deleted bucket; nil:
+	// there is nothing.
+	dropUpload func(ctx context.Context, bid, key, id string) error
+	log        *slog.Logger
 }
 
 // errStopped is where a test stopped what was under way.
@@ -173,8 +176,12 @@ func (m *mark) renew(ctx context.Context) error {
 
 // do makes or renews the mark and waits for it.
 func (m *mark) do(ctx context.Context, kind callKind) error {
-	c := newIndexCall(kind, m)
-	if err := m.x.submit(ctx, c); err != nil {
+	return m.x.do(ctx, newIndexCall(kind, m))
+}
+
+// do submits a call and waits for its answer.
+func (x *index) do(ctx context.Context, c *indexCall) error {
+	if err := x.submit(ctx, c); err != nil {
 		return err
 	}
 	select {
@@ -223,15 +230,17 @@ const (
 	callRenew
 	callEnd
 	callCancel
+	callSet
 )
 
 // indexCall is one call for a shard.
 type indexCall struct {
 	kind   callKind
 	m      *mark
-	change *indexChange // of callEnd; nil: ask the head
-	repair bool         // of callEnd: it is another's, which is dead
-	value  []byte       // of callBegin, callRenew: of the mark
+	change *indexChange      // of callEnd; nil: ask the head
+	repair bool              // of callEnd: it is another's, which is dead
+	set    map[string][]byte // of callSet: what to write; nil: remove
+	value  []byte            // of callBegin, callRenew: of the mark
 	at     time.Time
 	done   chan error // with room for the answer
 	state  atomic.Int32

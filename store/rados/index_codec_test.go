@@ -38,6 +38,9 @@ func FuzzOmapKey(f *testing.F) {
 		if key, got, ok := splitDeadKey(deadKey(a, at)); !ok || key != a || !got.Equal(at) {
 			t.Errorf("splitDeadKey = %q, %v, %t", key, got, ok)
 		}
+		if key, got, id, ok := splitUploadKey(uploadKey(a, at, b)); !ok || key != a || !got.Equal(at) || id != b {
+			t.Errorf("splitUploadKey = %q, %v, %q, %t", key, got, id, ok)
+		}
 		tag := store.NewOpID()
 		if key, got, ok := splitMarkKey(markKey(a, tag)); !ok || key != a || got != tag {
 			t.Errorf("splitMarkKey = %q, %v, %t", key, got, ok)
@@ -61,6 +64,7 @@ func FuzzSplitOmapKey(f *testing.F) {
 			_, _ = versionSeq(rest)
 		}
 		splitDeadKey(name)
+		splitUploadKey(name)
 		splitMarkKey(name)
 	})
 }

@@ -17,6 +17,7 @@ const (
 	spaceCurrent  = "e/" // KEY: the current version, or a delete marker
 	spaceVersions = "v/" // KEY NUMBER ID: a noncurrent version; the newest first
 	spaceMarks    = "p/" // KEY TAG: a change that was begun
+	spaceUploads  = "u/" // KEY TIME ID: a multipart upload
 	spaceDead     = "d/" // TIME KEY: the head may be a tombstone, or note what it does not use: sweep it
 	spaceChanged  = "c/" // KEY: something of the key changed while the shard is copied
 	spaceSums     = "s/" // what one gateway's changes added; not by key
@@ -66,6 +67,21 @@ func splitMarkKey(name string) (key string, tag store.OpID, ok bool) {
 		tag, ok = store.ParseOpID(rest)
 	}
 	return key, tag, ok
+}
+
+// uploadKey names an upload; those of one key are in the order of time.
+func uploadKey(key string, initiated time.Time, id string) string {
+	return fmt.Sprintf("%s%016x", omapKey(spaceUploads, key), uint64(initiated.UnixNano())^1<<63) + id
+}
+
+// splitUploadKey is the inverse of uploadKey.
+func splitUploadKey(name string) (key string, initiated time.Time, id string, ok bool) {
+	key, rest, ok := splitOmapKey(name)
+	if !ok || len(rest) < 16 {
+		return "", initiated, "", false
+	}
+	ns, err := strconv.ParseUint(rest[:16], 16, 64)
+	return key, time.Unix(0, int64(ns^1<<63)).UTC(), rest[16:], err == nil
 }
 
 // versionBound comes before the versions of key that have the number seq, and

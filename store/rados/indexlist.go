@@ -110,15 +110,19 @@ func (l *lister) setMarkers() {
 
 // commonPrefix is the one that key is rolled up in, if any.
 func (l *lister) commonPrefix(key string) (string, bool) {
-	if l.opts.Delimiter == "" || !strings.HasPrefix(key, l.opts.Prefix) {
+	return commonPrefix(key, l.opts.Prefix, l.opts.Delimiter)
+}
+
+func commonPrefix(key, prefix, delimiter string) (string, bool) {
+	rest, ok := strings.CutPrefix(key, prefix)
+	if !ok || delimiter == "" {
 		return "", false
 	}
-	p := len(l.opts.Prefix)
-	i := strings.Index(key[p:], l.opts.Delimiter)
+	i := strings.Index(rest, delimiter)
 	if i < 0 {
 		return "", false
 	}
-	return key[:p+i+len(l.opts.Delimiter)], true
+	return key[:len(prefix)+i+len(delimiter)], true
 }
 
 // begin is the place where the page begins; nil: there is nothing after the

@@ -202,6 +202,9 @@ func (x *index) sweepDeleted(ctx context.Context, l *layout) (gone bool, err err
 		if err := s.sweepHeads(ctx); err != nil {
 			return false, err
 		}
+		if err := s.dropUploads(ctx); err != nil {
+			return false, err
+		}
 		left := false
 		err := s.pages(ctx, spaceDead, 1, func([]librados.Pair) (bool, error) {
 			left = true
@@ -217,6 +220,23 @@ func (x *index) sweepDeleted(ctx context.Context, l *layout) (gone bool, err err
 		}
 	}
 	return true, x.remove(ctx, layoutName(x.bid))
+}
+
+// dropUploads removes the uploads of a deleted bucket.
+func (s *shard) dropUploads(ctx context.Context) error {
+	return s.pages(ctx, spaceUploads, sweepHeads, func(pairs []librados.Pair) (bool, error) {
+		err := each(pairs, func(p librados.Pair) error {
+			key, _, id, ok := splitUploadKey(p.Key)
+			if !ok || s.x.env.dropUpload == nil {
+				return nil
+			}
+			return s.x.env.dropUpload(ctx, s.x.bid, key, id)
+		})
+		if err != nil {
+			return false, fmt.Errorf("remove an upload of a deleted bucket: %w", err)
+		}
+		return true, s.forgetDead(ctx, pairs, nil)
+	})
 }
 
 // remove removes an object, which may be gone.

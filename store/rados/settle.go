@@ -67,6 +67,7 @@ type settling struct {
 	calls    []*indexCall
 	marks    *librados.Step
 	versions *librados.Step
+	uploads  *librados.Step
 	entry    []byte // nil: none
 	head     *keyState
 }
@@ -148,6 +149,7 @@ func (s *shard) readKeys(ctx context.Context, names []string) (state string, key
 		k := &settling{key: name}
 		k.marks = op.OmapGetVals("", omapKey(spaceMarks, name), pageKeys)
 		k.versions = op.OmapGetVals("", omapKey(spaceVersions, name), pageKeys)
+		k.uploads = op.OmapGetVals("", omapKey(spaceUploads, name), pageKeys)
 		keys, entryNames = append(keys, k), append(entryNames, omapKey(spaceCurrent, name))
 		byName[omapKey(spaceCurrent, name)] = k
 	}
@@ -159,11 +161,10 @@ func (s *shard) readKeys(ctx context.Context, names []string) (state string, key
 		byName[p.Key].entry = p.Value
 	}
 	for _, k := range keys {
-		if err := s.readRest(ctx, k.versions, omapKey(spaceVersions, k.key)); err != nil {
-			return "", nil, err
-		}
-		if err := s.readRest(ctx, k.marks, omapKey(spaceMarks, k.key)); err != nil {
-			return "", nil, err
+		for space, step := range map[string]*librados.Step{spaceVersions: k.versions, spaceMarks: k.marks, spaceUploads: k.uploads} {
+			if err := s.readRest(ctx, step, omapKey(space, k.key)); err != nil {
+				return "", nil, err
+			}
 		}
 	}
 	return string(xattr.Data), keys, nil

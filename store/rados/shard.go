@@ -168,7 +168,7 @@ func (s *shard) write(ctx context.Context, w *shardWrite, t *tally) error {
 func (w *shardWrite) noteChanged() {
 	for _, name := range slices.Collect(maps.Keys(w.set)) {
 		switch name[:2] {
-		case spaceCurrent, spaceVersions, spaceMarks:
+		case spaceCurrent, spaceVersions, spaceMarks, spaceUploads:
 			if key, _, ok := splitOmapKey(name); ok {
 				w.set[omapKey(spaceChanged, key)] = []byte{1}
 			}
@@ -277,10 +277,11 @@ func (c *indexCall) compares() bool { return c.kind == callEnd || c.kind == call
 // refuseBegins answers those that need room, and returns the others.
 func refuseBegins(batch []*indexCall) []*indexCall {
 	return slices.DeleteFunc(batch, func(c *indexCall) bool {
-		if c.kind == callBegin {
+		refused := c.kind == callBegin || c.kind == callSet
+		if refused {
 			c.answer(store.ErrNoSpace)
 		}
-		return c.kind == callBegin
+		return refused
 	})
 }
 
@@ -319,6 +320,8 @@ func (s *shard) apply(ctx context.Context, batch []*indexCall) (now, rest []*ind
 			w.set[name] = c.value
 		case callCancel:
 			w.set[name] = nil
+		case callSet:
+			maps.Copy(w.set, c.set)
 		case callEnd:
 			state, changed := states[c.m.key]
 			if c.change == nil || changed && state.state() != c.change.was.state() {

@@ -5,6 +5,7 @@ package rados
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	librados "herald/rados"
 )
@@ -28,7 +29,7 @@ func (s *shard) copyTo(ctx context.Context, halves []*half) error {
 			return err
 		}
 	}
-	for _, space := range []string{spaceCurrent, spaceVersions, spaceMarks, spaceDead} {
+	for _, space := range []string{spaceCurrent, spaceVersions, spaceMarks, spaceUploads, spaceDead} {
 		err := s.pages(ctx, space, 1<<40, func(pairs []librados.Pair) (bool, error) {
 			return true, s.divide(ctx, halves, space, pairs)
 		})
@@ -187,7 +188,7 @@ func (s *shard) recopyTo(ctx context.Context, h *half, keys []string) error {
 
 // pairs are all names of the key and what they hold.
 func (k *settling) pairs() []librados.Pair {
-	all := append(k.marks.Pairs[:len(k.marks.Pairs):len(k.marks.Pairs)], k.versions.Pairs...)
+	all := slices.Concat(k.marks.Pairs, k.versions.Pairs, k.uploads.Pairs)
 	if k.entry != nil {
 		all = append(all, librados.Pair{Key: omapKey(spaceCurrent, k.key), Value: k.entry})
 	}

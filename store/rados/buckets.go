@@ -70,7 +70,7 @@ func (d *Driver) lookup(ctx context.Context, name string) (*bucketRecord, error)
 func (d *Driver) OpenBucket(ctx context.Context, name string) (store.Bucket, error) {
 	r, err := d.lookup(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("open bucket %s: %w", name, err)
+		return nil, storeError("open bucket "+name, err)
 	}
 	if r == nil {
 		return nil, store.ErrNoSuchBucket
@@ -84,7 +84,7 @@ func (b *bucket) absent(ctx context.Context, answer error) error {
 	r, err := b.d.lookup(ctx, b.name)
 	switch {
 	case err != nil:
-		return err
+		return storeError("open bucket "+b.name, err)
 	case r == nil || r.bid != b.bid:
 		return store.ErrNoSuchBucket
 	}
@@ -229,12 +229,16 @@ func (d *Driver) ListBuckets(ctx context.Context) ([]store.BucketEntry, error) {
 		return true
 	})
 	if err := errors.Join(err, bad); err != nil && !errors.Is(err, syscall.ENOENT) {
-		return nil, fmt.Errorf("list buckets: %w", err)
+		return nil, storeError("list buckets", err)
 	}
 	return list, nil
 }
 
 // List implements store.Bucket.
 func (b *bucket) List(ctx context.Context, opts store.ListOptions) (*store.Page, error) {
-	return b.x.list(ctx, opts)
+	page, err := b.x.list(ctx, opts)
+	if err != nil {
+		return nil, b.failed("list", opts.Prefix, err)
+	}
+	return page, nil
 }

@@ -72,6 +72,8 @@ func (c *change) announce(ctx context.Context) {
 	d := c.b.d
 	c.announced = make(chan error, 2) // one answer for each that asks
 	go func() {
+		ctx, cancel := d.begins(ctx)
+		defer cancel()
 		logged := make(chan error, 1)
 		if c.op.IsZero() {
 			logged <- nil
@@ -91,6 +93,12 @@ func (c *change) announce(ctx context.Context) {
 		c.announced <- err
 		c.announced <- err
 	}()
+}
+
+// begins is the context of an announcement: the index tries for as long as the
+// cluster does not answer.
+func (d *Driver) begins(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, d.opts.Config.OpTimeout)
 }
 
 // locked makes the change under the key's lock.

@@ -3,12 +3,16 @@
 package rados
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	librados "herald/rados"
 	"herald/store"
 	"herald/store/storetest"
 	"herald/tests/cephtest"
@@ -106,4 +110,124 @@ func eventually(t *testing.T, f func() bool) {
 		}
 	}
 	t.Fatal("it did not come to that within a minute")
+}
+
+// TestThreads has thousands of requests wait for an OSD that is down: they wait
+// as goroutines, and all of them succeed when it is back.
+func TestThreads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a cluster of its own: long")
+	}
+	c := cephtest.StartOwn(t, cephtest.Options{})
+	pool := c.Pool(t)
+	d := (&testPlace{c.Conf, pool, pool, "ns"}).open(t, Options{})
+	defer func() { _ = d.Close() }()
+	if err := d.CreateBucket(t.Context(), "bucket"); err != nil {
+		t.Fatal(err)
+	}
+	b, err := d.OpenBucket(t.Context(), "bucket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(key string) error {
+		_, err := storetest.PutObject(t.Context(), b, key, strings.Repeat("x", 4096), store.CommitOptions{})
+		return err
+	}
+	if err := put("k"); err != nil {
+		t.Fatal(err)
+	}
+	blocking := d.Stats().Blocking
+	c.KillOSD(t, 0)
+	const requests = 5000
+	var wg sync.WaitGroup
+	for i := range requests {
+		wg.Go(func() {
+			var err error
+			switch key := fmt.Sprint("k", i); i % 5 {
+			case 0:
+				err = put(key)
+			case 1, 2:
+				_, _, err = storetest.ReadObject(t.Context(), b, "k", "")
+			case 3:
+				_, err = b.Remove(t.Context(), key, "", store.RemoveOptions{})
+			default:
+				_, err = b.List(t.Context(), store.ListOptions{Max: 10})
+			}
+			if err != nil {
+				t.Errorf("request %d: %v", i, err)
+			}
+		})
+	}
+	eventually(t, func() bool { s := d.Stats(); return s.InFlight+s.Waiting >= requests*3/5 })
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil || len(tasks) >= 100 {
+		t.Errorf("%d threads (%v), want fewer than 100", len(tasks), err)
+	}
+	s := d.Stats()
+	t.Logf("%d threads; %d operations in flight, %d wait", len(tasks), s.InFlight, s.Waiting)
+	c.StartOSD(t, 0)
+	wg.Wait()
+	if n := d.Stats().Blocking - blocking; n != 0 {
+		t.Errorf("%d calls blocked a thread", n)
+	}
+}
+
+// TestOSDDown has the OSD stay away: requests fail within their time, in a way
+// that tells clients to come again, and nothing hangs or is wrong afterwards.
+func TestOSDDown(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a cluster of its own: long")
+	}
+	c := cephtest.StartOwn(t, cephtest.Options{})
+	pool := c.Pool(t)
+	p := &testPlace{c.Conf, pool, pool, "ns"}
+	d := p.open(t, Options{Config: librados.Config{OpTimeout: 5 * time.Second}})
+	if err := d.CreateBucket(t.Context(), "bucket"); err != nil {
+		t.Fatal(err)
+	}
+	b, err := d.OpenBucket(t.Context(), "bucket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(key string, size int) error {
+		_, err := storetest.PutObject(t.Context(), b, key, strings.Repeat("x", size), store.CommitOptions{})
+		return err
+	}
+	if err := put("k0", tailSize+1); err != nil {
+		t.Fatal(err)
+	}
+	c.KillOSD(t, 0)
+	var wg sync.WaitGroup
+	for name, do := range map[string]func() error{
+		"put":       func() error { return put("k1", 10) },
+		"put large": func() error { return put("k2", 2*tailSize) },
+		"get": func() error {
+			_, _, err := storetest.ReadObject(t.Context(), b, "k0", "")
+			return err
+		},
+		"remove": func() error {
+			_, err := b.Remove(t.Context(), "k0", "", store.RemoveOptions{})
+			return err
+		},
+		"list": func() error {
+			_, err := b.List(t.Context(), store.ListOptions{Max: 1})
+			return err
+		},
+		"check": func() error { return d.Check(t.Context()) },
+	} {
+		wg.Go(func() {
+			if err := do(); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s = %v, want a deadline that passed", name, err)
+			}
+		})
+	}
+	wg.Wait()
+	c.StartOSD(t, 0)
+	eventually(t, func() bool { return put("k3", tailSize+1) == nil })
+	if _, _, err := storetest.ReadObject(t.Context(), b, "k0", ""); err != nil {
+		t.Errorf("what could not be removed is not there: %v", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
 }

@@ -20,7 +20,9 @@ import (
 
 // Options of a Driver. Pool is required.
 type Options struct {
-	// Config is how to reach the cluster. OpTimeout is 30 s by default here.
+	// Config is how to reach the cluster. OpTimeout is 30 s by default here,
+	// and 5 s at least: librados takes some seconds to notice that an OSD is
+	// back elsewhere.
 	Config librados.Config
 	// Pool holds heads, indexes and all else that has an omap: a replicated
 	// pool.
@@ -75,7 +77,7 @@ func Open(ctx context.Context, opts Options) (*Driver, error) {
 	}
 	opts.DataPool = cmp.Or(opts.DataPool, opts.Pool)
 	opts.Logger = cmp.Or(opts.Logger, slog.Default())
-	opts.Config.OpTimeout = cmp.Or(opts.Config.OpTimeout, 30*time.Second)
+	opts.Config.OpTimeout = max(cmp.Or(opts.Config.OpTimeout, 30*time.Second), 5*time.Second)
 	opts.KeepReplaced = cmp.Or(opts.KeepReplaced, time.Minute)
 	if opts.Fault == nil {
 		opts.Fault = func(string) error { return nil }
@@ -123,7 +125,7 @@ func (d *Driver) Check(ctx context.Context) error {
 	op := librados.NewRead()
 	op.Stat()
 	if _, err := d.heads.Operate(ctx, oidRoot, op, 0); err != nil && !errors.Is(err, syscall.ENOENT) {
-		return fmt.Errorf("check the cluster: %w", err)
+		return storeError("check the cluster", err)
 	}
 	return nil
 }

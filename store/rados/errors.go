@@ -42,6 +42,8 @@ func storeError(what string, err error) error {
 		return nil
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%s: %w: %w", what, store.ErrNoSpace, err)
+	case errors.Is(err, syscall.ETIMEDOUT): // the client may come again
+		return fmt.Errorf("%s: %w: %w", what, context.DeadlineExceeded, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }

@@ -76,7 +76,7 @@ func (b *bucket) read(ctx context.Context, key, versionID string, data bool) (*h
 	}
 	h, err := b.d.readHead(ctx, b.head(key), want)
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("read %s/%s: %w", b.name, key, err)
+		return nil, nil, nil, storeError("read "+b.name+"/"+key, err)
 	}
 	v, encoded, latest, err := h.find(versionID)
 	if err == store.ErrNoSuchKey || err == store.ErrNoSuchVersion {
@@ -167,7 +167,7 @@ func (r *reader) WriteRangeTo(w io.Writer, off, length int64) (int64, error) {
 	for i := range pieces {
 		a := <-answers[i]
 		if a.err != nil {
-			return done, fmt.Errorf("read %s: %w", r.info.Key, a.err)
+			return done, storeError("read "+r.info.Key, a.err)
 		}
 		if next := i + readAhead; next < len(pieces) {
 			begin(next)

@@ -42,7 +42,7 @@ func newRecords(io *librados.IO) *records {
 func (r *records) Get(ctx context.Context, name string) ([]byte, uint64, error) {
 	values, err := r.cache.get(ctx, recordVersion+name, recordValue+name)
 	if err != nil {
-		return nil, 0, fmt.Errorf("get record %s: %w", name, err)
+		return nil, 0, storeError("get record "+name, err)
 	}
 	if len(values[0]) != 8 {
 		return nil, 0, store.ErrNoSuchRecord
@@ -136,7 +136,7 @@ func (r *records) List(ctx context.Context, prefix, after string, limit int) ([]
 		return limit <= 0 || len(names) < limit
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list records: %w", err)
+		return nil, storeError("list records", err)
 	}
 	return names, nil
 }

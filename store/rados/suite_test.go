@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	librados "herald/rados"
 	"herald/store"
 	"herald/store/storetest"
 	"herald/tests/cephtest"
@@ -26,7 +25,7 @@ func newPlace(t testing.TB) *testPlace {
 
 func (p *testPlace) open(t testing.TB, opts Options) *Driver {
 	t.Helper()
-	opts.Config = librados.Config{ConfFile: p.conf}
+	opts.Config.ConfFile = p.conf
 	opts.Pool, opts.DataPool, opts.Namespace = p.pool, p.data, p.namespace
 	d, err := Open(t.Context(), opts)
 	if err != nil {

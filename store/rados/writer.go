@@ -64,7 +64,9 @@ func (w *writer) Write(p []byte) (int, error) {
 // writeTails writes into tails, which are announced before.
 func (w *writer) writeTails(ctx context.Context, p []byte) error {
 	if w.tails == nil {
-		m, err := w.b.x.begin(ctx, w.key, w.tag)
+		begin, cancel := w.b.d.begins(ctx)
+		m, err := w.b.x.begin(begin, w.key, w.tag)
+		cancel()
 		if err != nil {
 			return w.b.failed("write", w.key, err)
 		}

@@ -84,7 +84,7 @@ func (l *entryLog) growTail(n int) {
 
 // spill writes the tail to segments.
 func (l *entryLog) spill() error {
-	buf := make([]byte, 0, l.tailBytes+frameHeader*len(l.tail))
+	buf := make([]byte, 0, max(l.tailBytes+frameHeader*len(l.tail), 0)) // the figure may be wrong (Check)
 	for i := 0; i < len(l.tail); {
 		s := l.active()
 		f, err := l.openSegment(s)

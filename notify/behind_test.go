@@ -109,6 +109,7 @@ func TestBehind_Away(t *testing.T) {
 				m.put("k", "2")
 				f.done("t")
 				f.endpoint.check(t, map[string][]string{"k": {"1", "2"}})
+				synctest.Wait() // what forgets them runs behind
 				if n := len(m.store.outcomes); n != 0 {
 					t.Errorf("%d outcomes left", n)
 				}

@@ -114,7 +114,9 @@ type index struct {
 	gone    bool       // the bucket is deleted
 	shards  map[string]*shard
 
-	sweeping sync.Mutex // held by a sweep; guards what follows
+	due      atomic.Int64 // nanoseconds since 1970: when to sweep again
+	sweeping sync.Mutex   // held by a sweep; guards what follows
+	calm     time.Duration
 	seen     map[string]seenValue
 }
 

@@ -81,14 +81,22 @@ func complete(bits string, shards []shardRef) bool {
 // readLayout reads a bucket's layout, also that of a deleted one. Errors:
 // store.ErrNoSuchBucket.
 func readLayout(ctx context.Context, io *librados.IO, bid string) (*layout, error) {
-	op := librados.NewRead()
-	data := op.Read(0, 1<<20)
-	version, err := io.Operate(ctx, layoutName(bid), op, 0)
-	if errors.Is(err, syscall.ENOENT) {
-		return nil, store.ErrNoSuchBucket
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the layout of an index: %w", err)
+	var data *librados.Step
+	var version uint64
+	for size := uint64(64 << 10); ; size *= 16 {
+		op := librados.NewRead()
+		data = op.Read(0, size)
+		var err error
+		version, err = io.Operate(ctx, layoutName(bid), op, 0)
+		if errors.Is(err, syscall.ENOENT) {
+			return nil, store.ErrNoSuchBucket
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the layout of an index: %w", err)
+		}
+		if uint64(len(data.Data)) < size {
+			break
+		}
 	}
 	l, err := parseLayout(data.Data)
 	if err != nil {

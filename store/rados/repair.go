@@ -37,9 +37,9 @@ func (x *index) see(seen map[string]seenValue, name string, value []byte) time.D
 }
 
 // sweep repairs what others left: marks of changes that nobody goes on with,
-// notes of heads to look at: of keys that were removed, or that do not use all
-// that is there. It is to be called every few seconds. gone
-// is true when the bucket is deleted and nothing of its index is left.
+// notes of heads to look at (of keys that were removed, or that do not use all
+// that is there), splits that stopped. It is to be called every few seconds.
+// gone is true when the bucket is deleted and nothing of its index is left.
 func (x *index) sweep(ctx context.Context) (gone bool, err error) {
 	x.sweeping.Lock()
 	defer x.sweeping.Unlock()
@@ -51,6 +51,7 @@ func (x *index) sweep(ctx context.Context) (gone bool, err error) {
 		return false, err
 	}
 	if l.Deleted {
+		x.rest(false)
 		return x.sweepDeleted(ctx, l)
 	}
 	if v := x.version(); v != l.version {
@@ -64,11 +65,64 @@ func (x *index) sweep(ctx context.Context) (gone bool, err error) {
 	}
 	seen := map[string]seenValue{}
 	var errs []error
+	found := false
 	for _, s := range shards {
-		errs = append(errs, s.sweepMarks(ctx, seen), s.sweepHeads(ctx), s.foldSums(ctx, seen), s.sweepState(ctx, seen), s.splitIfLarge(ctx))
+		quiet, err := s.quiet(ctx)
+		if errs = append(errs, err); err == nil && !quiet {
+			found = true
+			errs = append(errs, s.sweepMarks(ctx, seen), s.sweepHeads(ctx), s.foldSums(ctx, seen), s.sweepState(ctx, seen), s.splitIfLarge(ctx))
+		}
 	}
 	x.seen = seen
+	x.rest(found)
 	return false, errors.Join(errs...)
+}
+
+// How long a bucket is left alone after a sweep: where nothing was found, twice
+// as long each time.
+const (
+	sweepEvery  = 20 * time.Second
+	sweepSeldom = 5 * time.Minute
+)
+
+// rest says when the bucket is to be swept again. The caller holds x.sweeping.
+func (x *index) rest(found bool) {
+	x.calm = min(max(2*x.calm, sweepEvery), sweepSeldom)
+	if found {
+		x.calm = sweepEvery
+	}
+	x.due.Store(time.Now().Add(x.calm - sweepEvery/2).UnixNano())
+}
+
+// resting tells whether the bucket was swept lately.
+func (x *index) resting() bool { return time.Now().UnixNano() < x.due.Load() }
+
+// quiet tells, by one operation, that there is nothing to be done for a shard.
+func (s *shard) quiet(ctx context.Context) (bool, error) {
+	op := librados.NewRead()
+	state, marks, dead := op.GetXattr(xattrShard), op.OmapGetVals("", spaceMarks, 1), op.OmapGetVals("", spaceDead, 1)
+	all := op.OmapGetVals("", spaceSums, maxSums+1)
+	_, err := s.x.env.io.Operate(ctx, s.oid, op, 0)
+	if errors.Is(err, syscall.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("sweep a shard of an index: %w", err)
+	}
+	var sum sums
+	for _, p := range all.Pairs {
+		one, err := decodeSums(p.Value)
+		if err != nil {
+			return false, fmt.Errorf("sums of shard %s: %w", s.oid, err)
+		}
+		sum.add(one)
+	}
+	for _, p := range dead.Pairs {
+		if _, at, ok := splitDeadKey(p.Key); !ok || s.x.env.now().Sub(at) >= s.x.env.limits.head {
+			return false, nil
+		}
+	}
+	return string(state.Data) == shardLive && len(marks.Pairs) == 0 && len(all.Pairs) <= maxSums && sum.Entries < s.x.env.limits.split, nil
 }
 
 // pages calls f with the pairs of a space of the shard, page by page, until it

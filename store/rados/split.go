@@ -116,13 +116,26 @@ func (s *shard) stopCopying(ctx context.Context, state string) error {
 	return s.removeHalves(ctx, state)
 }
 
-// sweepState makes a shard live that is copied for too long.
+// sweepState makes a shard live that is copied or frozen for too long, and
+// completes the replacement of one that is gone.
 func (s *shard) sweepState(ctx context.Context, seen map[string]seenValue) error {
 	state, err := s.readState(ctx)
-	if err != nil || !strings.HasPrefix(state, shardCopying) || s.x.see(seen, s.oid, []byte(state)) < s.x.env.limits.copy {
+	switch {
+	case err != nil:
 		return err
+	case strings.HasPrefix(state, shardCopying):
+		if s.x.see(seen, s.oid, []byte(state)) < s.x.env.limits.copy {
+			return nil
+		}
+		return s.stopCopying(ctx, state)
+	case strings.HasPrefix(state, shardFrozen):
+		if err := s.frozen(ctx, state); !errors.Is(err, store.ErrNoSuchBucket) {
+			return err
+		}
+	case gone(state):
+		return s.x.follow(ctx, []*shard{s}, s.x.version())
 	}
-	return s.stopCopying(ctx, state)
+	return nil
 }
 
 // leaveTo ends the shard in favour of its halves.

@@ -14,9 +14,6 @@ import (
 	librados "herald/rados"
 )
 
-// sweepEvery is how often a gateway looks at each bucket, about.
-const sweepEvery = 20 * time.Second
-
 // sweepLoop sweeps all buckets until the driver is closed. Every gateway does
 // that, by its own clock: what one leaves, another repairs.
 func (d *Driver) sweepLoop(ctx context.Context) {
@@ -34,12 +31,13 @@ func (d *Driver) sweepLoop(ctx context.Context) {
 	}
 }
 
-// sweepBuckets sweeps all buckets once, also those that were deleted.
+// sweepBuckets sweeps all buckets that are not resting, also those that were
+// deleted.
 func (d *Driver) sweepBuckets(ctx context.Context) error {
 	var errs []error
 	err := eachPair(ctx, d.heads, oidRoot, "", rootBucket, func(p librados.Pair) bool {
 		r, err := decodeBucket(p.Value)
-		if err == nil {
+		if err == nil && !d.index(r.bid).resting() {
 			_, err = d.index(r.bid).sweep(ctx)
 		}
 		if err != nil {
@@ -75,6 +73,9 @@ func (d *Driver) closing() bool {
 // line in root.
 func (d *Driver) sweepGone(ctx context.Context, line string) error {
 	bid := strings.TrimPrefix(line, rootGone)
+	if d.index(bid).resting() {
+		return nil
+	}
 	gone, err := d.index(bid).sweep(ctx)
 	if err != nil || !gone {
 		return err

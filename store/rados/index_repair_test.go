@@ -5,7 +5,9 @@ package rados
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -242,4 +244,27 @@ func TestIndex_DropWhileOthersBegin(t *testing.T) {
 			t.Errorf("drop = %v while a change = %v", dropped, err)
 		}
 	}
+}
+
+// TestIndex_EndsInAnotherOrder: a key is put and removed again, and the removal
+// ends first. The put must not take the key for a new one.
+func TestIndex_EndsInAnotherOrder(t *testing.T) {
+	f := newIndexes(t, 2)
+	var marks []*mark
+	var changes []*indexChange
+	for i, kind := range []byte("pd") {
+		tag := store.NewOpID()
+		m, err := f.x[i].begin(t.Context(), "k", tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		marks, changes = append(marks, m), append(changes, f.heads.change("k", kind, tag))
+	}
+	marks[1].end(*changes[1])
+	for len(slices.Concat(slices.Collect(maps.Values(f.omap(t, spaceMarks)))...)) > 1 {
+		time.Sleep(time.Millisecond)
+	}
+	f.check(t)
+	marks[0].end(*changes[0])
+	f.settled(t)
 }

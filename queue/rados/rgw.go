@@ -201,13 +201,13 @@ func (r *RGW) create(ctx context.Context, name, tenanted, bare string, capacity 
 func (r *RGW) makeQueue(ctx context.Context, object string, id rgwID, capacity uint64) error {
 	op := librados.NewWrite()
 	op.Create(true)
-	op.Exec(classQueue, methodInit, encodeInit(capacity+1)) // see repair
+	op.Exec(classQueue, methodInit, encodeInit(capacity+1)) // see makeRoom
 	op.SetXattr(attrRGWID, id.encode())
 	_, err := r.operate(ctx, object, op, 0)
 	if errors.Is(err, syscall.EEXIST) { // made just now: by radosgw, another gateway, or us, when the answer was lost
 		_, err = r.adopt(ctx, object, rgwID{incarnation: id.incarnation})
 	} else if err == nil {
-		_, err = r.repair(ctx, object, false)
+		err = r.repair(ctx, object)
 	}
 	return err
 }
@@ -229,7 +229,7 @@ func (r *RGW) adopt(ctx context.Context, object string, id rgwID) (rgwID, error)
 		if _, err := r.operate(ctx, object, op, 0); err != nil && !errors.Is(err, librados.ErrMismatch) {
 			return rgwID{}, err
 		}
-		if _, err := r.repair(ctx, object, false); err != nil {
+		if err := r.repair(ctx, object); err != nil {
 			return rgwID{}, err
 		}
 	}

@@ -3,6 +3,7 @@
 package rados
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -31,21 +32,45 @@ func expireBefore(stamp int64) []byte {
 	return e.framed(1, func(e *encoder) { e.seconds(stamp) })
 }
 
-// repair sets the class's sum of reservations right, and tells whether it was
-// wrong. OSDs before 19.2.4 and 20.2.3 forget ten bytes with each reservation
-// that ends, so that a queue that is used long enough refuses everything
-// although it is empty (Ceph: tracker 74713); that is looked into only when a
-// queue is full. The sum shall be one byte too large: else a ring may become
+// repair makes the class's sum of reservations large enough: see makeRoom.
+func (r *RGW) repair(ctx context.Context, object string) error {
+	c, err := r.readClass(ctx, object)
+	if err != nil || c.head.reserved >= c.sum {
+		return err
+	}
+	return r.setReserved(ctx, object, c, c.sum)
+}
+
+// makeRoom looks why the class refused to reserve, and sets its sum of
+// reservations right if that is the reason. OSDs before 19.2.4 and 20.2.3
+// forget ten bytes for each entry of a reservation that ends, so that a queue
+// that is used long enough refuses everything although it is empty (Ceph:
+// tracker 74713). The sum shall be one byte too large: else a ring may become
 // full to the byte, which the class takes for an empty one.
-func (r *RGW) repair(ctx context.Context, object string, full bool) (bool, error) {
+//
+// Without an error it is to be tried again: the sum is right now, or somebody
+// else changed the head meanwhile, perhaps to set it right. ErrFull only when
+// there was a moment at which the room would not have been enough with the sum
+// set right, or when it is not the ring that is full: the head, which is
+// returned, has room and is as it was the last time.
+func (r *RGW) makeRoom(ctx context.Context, object string, need uint64, last []byte) (head []byte, err error) {
 	c, err := r.readClass(ctx, object)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	if c.head.reserved == c.sum || c.head.reserved > c.sum && !full {
-		return false, nil
+	r.own.opts.fault("rgw.room")
+	switch fits, free := c.head.fits(need), c.head.free(); {
+	case fits && bytes.Equal(c.raw, last): // the pool
+		return nil, queue.ErrFull
+	case fits:
+		return c.raw, nil
+	case c.head.reserved <= c.sum, c.sum > free, need > free-c.sum:
+		return nil, queue.ErrFull
 	}
-	return true, r.setReserved(ctx, object, c, c.sum)
+	if err = r.setReserved(ctx, object, c, c.sum); isFull(err) {
+		err = queue.ErrFull
+	}
+	return nil, err
 }
 
 // rgwClass is what the class knows of a queue's reservations.

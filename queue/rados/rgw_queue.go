@@ -29,7 +29,7 @@ type rgwQueue struct {
 	mu    sync.Mutex           // guards what follows
 	held  map[queue.ID]rgwHeld // made by this driver, and open as far as it knows
 	ring  ring
-	tail  uint64 // the newest that is known; it only grows
+	seen  rgwSeen
 	index rgwIndex
 	wake  chan struct{} // closed at the next commit of this driver
 }
@@ -131,7 +131,7 @@ func (q *rgwQueue) Reserve(ctx context.Context, intent []byte, size int64, entri
 // ErrFull.
 func (q *rgwQueue) take(ctx context.Context, op *librados.WriteOp, h *rgwHeld, size int64, entries int) (lost bool, err error) {
 	step := op.ExecOut(classQueue, methodReserve, encodeReserve(uint64(size), uint32(entries)))
-	for repaired := false; ; repaired = true {
+	for seen := []byte(nil); ; {
 		taken := q.r.own.stamp()
 		again, err := q.operate(ctx, op, librados.ReturnVec)
 		lost = lost || again
@@ -142,15 +142,9 @@ func (q *rgwQueue) take(ctx context.Context, op *librados.WriteOp, h *rgwHeld, s
 		if !isFull(err) {
 			return lost, err
 		}
-		if repaired {
-			return lost, queue.ErrFull
-		}
-		ok, err := q.r.repair(ctx, q.object, true)
-		if err != nil {
-			return lost, err
-		}
-		if !ok {
-			return lost, queue.ErrFull
+		q.r.own.opts.fault("rgw.full")
+		if seen, err = q.r.makeRoom(ctx, q.object, cost(size, entries), seen); err != nil {
+			return lost, noQueue(err)
 		}
 	}
 }

@@ -3,6 +3,7 @@
 package rados
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,12 @@ type rgwPage struct {
 	front, tail uint64
 	list        []rgwPlaced
 	marks       map[uint64]mark
+}
+
+// rgwSeen is the newest front and tail that are known; they only grow.
+type rgwSeen struct {
+	front, tail uint64
+	raw         []byte // the front, as it is stored
 }
 
 // more tells whether entries follow those of the page.
@@ -38,16 +45,23 @@ var errNoEntry = errors.New("no entry starts there")
 // page lists at most count entries from a place on, or from the front when
 // that is behind it; with count 0 it lists none.
 //
-// The class must never be asked for what is behind the tail: its OSD would
-// search without end. A tail that was once seen is never undercut, unless the
-// queue is another one; and then the operation fails.
+// The class must never be asked for a place that is not in the ring: it
+// compares offsets without laps, and when the place lies beyond the tail by its
+// offset, the OSD searches without end, and serves nothing else of its
+// placement group until it is restarted. So the operation that lists from a
+// place that was seen in the ring compares the front first: as long as that
+// stays, so does what is behind it.
 func (q *rgwQueue) page(ctx context.Context, from uint64, count int) (*rgwPage, error) {
 	for {
-		start, err := q.startMarker(ctx, from)
+		start, front, err := q.startMarker(ctx, from)
 		if err != nil {
 			return nil, err
 		}
+		q.r.own.opts.fault("rgw.page")
 		op := q.read()
+		if start != "" {
+			op.CmpExt(front, frontAt)
+		}
 		head := op.Read(0, headPeek)
 		marks := op.OmapGetVals("", keyRGWMark, 1000)
 		var list *librados.Step
@@ -55,27 +69,20 @@ func (q *rgwQueue) page(ctx context.Context, from uint64, count int) (*rgwPage, 
 			list = op.Exec(classQueue, methodList, encodeList(uint64(count), start))
 		}
 		_, err = q.operate(ctx, op, 0)
-		if start != "" && errors.Is(err, syscall.EINVAL) {
-			p, err := q.page(ctx, 0, 0)
-			if err != nil {
+		switch {
+		case start != "" && errors.Is(err, librados.ErrMismatch): // entries were removed
+			if _, err := q.page(ctx, 0, 0); err != nil {
 				return nil, err
 			}
-			if from >= p.front {
-				return nil, errNoEntry
-			}
-			from = 0 // the place is free by now
 			continue
-		}
-		if err != nil {
+		case start != "" && errors.Is(err, syscall.EINVAL):
+			return nil, errNoEntry
+		case err != nil:
 			return nil, err
 		}
 		p, err := q.readHead(head.Data)
 		if err != nil {
 			return nil, err
-		}
-		if start != "" && from < p.front {
-			from = 0 // the place is free by now, and what was listed worth nothing
-			continue
 		}
 		if p.marks, err = q.marks(ctx, marks); err != nil || list == nil {
 			return p, err
@@ -84,25 +91,28 @@ func (q *rgwQueue) page(ctx context.Context, from uint64, count int) (*rgwPage, 
 	}
 }
 
-// startMarker is what the class is told for a place.
-func (q *rgwQueue) startMarker(ctx context.Context, from uint64) (string, error) {
-	q.mu.Lock()
-	ring, tail := q.ring, q.tail
-	q.mu.Unlock()
+// startMarker is what the class is told for a place, and the front of a ring
+// in which that was; nothing for a place that was not in the ring.
+func (q *rgwQueue) startMarker(ctx context.Context, from uint64) (start string, front []byte, err error) {
 	if from == 0 {
-		return "", nil
+		return "", nil, nil
 	}
-	if from >= tail {
-		p, err := q.page(ctx, 0, 0)
-		if err != nil {
-			return "", err
+	for refreshed := false; ; refreshed = true {
+		q.mu.Lock()
+		ring, seen := q.ring, q.seen
+		q.mu.Unlock()
+		switch {
+		case from < seen.front:
+			return "", nil, nil
+		case from < seen.tail:
+			return ring.marker(from), seen.raw, nil
+		case refreshed:
+			return "", nil, nil
 		}
-		if from >= p.tail || from < p.front {
-			return "", nil
+		if _, err := q.page(ctx, 0, 0); err != nil {
+			return "", nil, err
 		}
-		ring = q.ringSize()
 	}
-	return ring.marker(from), nil
 }
 
 func (q *rgwQueue) ringSize() ring {
@@ -128,7 +138,11 @@ func (q *rgwQueue) readHead(b []byte) (*rgwPage, error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.ring, q.tail = r, max(q.tail, tail)
+	q.ring = r
+	if q.seen.raw == nil || front > q.seen.front {
+		q.seen.front, q.seen.raw = front, bytes.Clone(b[frontAt:frontAt+frontSize])
+	}
+	q.seen.tail = max(q.seen.tail, tail)
 	q.index.drop(front)
 	return &rgwPage{front: front, tail: tail}, nil
 }
@@ -284,7 +298,7 @@ func (q *rgwQueue) stats(ctx context.Context) (st queue.Stats, err error) {
 	if err != nil {
 		return st, err
 	}
-	st.Capacity = int64(q.ringSize()) - 1 // see repair
+	st.Capacity = int64(q.ringSize()) - 1 // see makeRoom
 	st.Bytes = int64(first.tail - first.front)
 	if st.Entries, err = q.count(ctx, first); err != nil {
 		return st, err

@@ -301,6 +301,10 @@ const (
 	headMagic  = 0xDEAD
 	entryMagic = 0xBEEF
 	headPrefix = 10 // magic and length
+
+	// frontAt is where the front's lap and offset are in a head, after
+	// the starts of two frames, and maxHead.
+	frontAt, frontSize = headPrefix + 6 + 8 + 6, 16
 )
 
 // decodeHead decodes a head of which at least the bytes before the state of
@@ -337,6 +341,21 @@ func decodeHead(b []byte) (h classHead, err error) {
 // reservedAt is where in the object the sum of the reservations stands.
 func (h *classHead) reservedAt() uint64 {
 	return headPrefix + h.encoded - uint64(h.state) + 6
+}
+
+// free is the room of the ring that no entry takes, as the class has it: a
+// ring that is full to the byte is taken for an empty one.
+func (h *classHead) free() uint64 {
+	if h.tail.off >= h.front.off {
+		return h.end - h.tail.off + h.front.off - h.maxHead
+	}
+	return h.front.off - h.tail.off
+}
+
+// fits tells whether the class takes a reservation, with what is reserved.
+func (h *classHead) fits(need uint64) bool {
+	free := h.free()
+	return h.reserved <= free && need <= free-h.reserved
 }
 
 // A lock is exclusive, or shared by all that come with the same tag.

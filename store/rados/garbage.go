@@ -160,7 +160,8 @@ func (t *trash) run(ctx context.Context) {
 		}
 		room <- struct{}{}
 		wg.Go(func() {
-			if err := t.d.collect(ctx, item.k, item.segs); err != nil {
+			err := t.d.collect(ctx, item.k, item.segs)
+			if err != nil && ctx.Err() == nil { // what Close leaves, a sweep removes
 				t.d.log.Warn("remove what is no longer used", "key", item.k.key, "err", err)
 			}
 			<-room

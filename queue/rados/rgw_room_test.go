@@ -30,12 +30,15 @@ func (r *RGW) at(point string, f func()) (called *bool) {
 // when it is asked for.
 func TestRGW_ListFromAPlaceThatIsFreedMeanwhile(t *testing.T) {
 	for _, tt := range []struct {
-		name  string
-		after int // entries that come and go meanwhile
+		name          string
+		before, after int // entries that come and go before, and meanwhile
+		place         int // of those that are listed first
 	}{
-		{"the tail is in the next lap", 0},
-		{"the front is in the next lap, too", 3},
-		{"the place is in use again", 10},
+		{"the tail is in the next lap", 0, 0, 6},
+		{"the front is in the next lap, too", 0, 3, 6},
+		{"the place is in use again", 0, 10, 6},
+		{"the place is the last byte of the ring", 8, 0, 2},
+		{"the place is the last byte, and the tail in the next lap", 3, 7, 7},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newRGWHarness(t, Options{})
@@ -43,13 +46,17 @@ func TestRGW_ListFromAPlaceThatIsFreedMeanwhile(t *testing.T) {
 			wantErr(t, "Create", h.d.Create(ctx, ":t", 1000), nil)
 			q := must[queue.Queue](t)(h.d.Open(ctx, ":t"))
 			other := must[queue.Queue](t)(h.Second(t, 0).Open(ctx, "t"))
-			for range 8 {
-				mustPut(t, q, data)
-			}
 			removeAll := func() {
 				list, _, err := other.List(ctx, "", 100)
 				wantErr(t, "List", err, nil)
 				wantErr(t, "Ack", other.Ack(ctx, queue.Ack{UpTo: list[len(list)-1].Marker}), nil)
+			}
+			for range tt.before {
+				mustPut(t, other, data)
+				removeAll()
+			}
+			for range 8 {
+				mustPut(t, q, data)
 			}
 			list, _, err := q.List(ctx, "", 100)
 			if err != nil || len(list) != 8 {
@@ -65,7 +72,7 @@ func TestRGW_ListFromAPlaceThatIsFreedMeanwhile(t *testing.T) {
 					mustPut(t, other, "new"+data[:87])
 				}
 			})
-			list, _, err = q.List(ctx, list[6].Marker, 100)
+			list, _, err = q.List(ctx, list[tt.place].Marker, 100)
 			if err != nil || len(list) != 3-min(tt.after, 2) || !strings.HasPrefix(string(list[0].Data), "new") {
 				t.Errorf("List = %q, %v", dataOf(list), err)
 			}

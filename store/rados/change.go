@@ -175,6 +175,7 @@ func (c *change) attempt(ctx context.Context, h *head) (e *edit, out store.Outco
 func (b *bucket) failed(what, key string, err error) error {
 	for _, own := range []error{
 		store.ErrNoSuchBucket, store.ErrOpBarred, store.ErrPreconditionFailed, store.ErrNoSuchKey, store.ErrNoSuchVersion, store.ErrDeleteMarker,
+		store.ErrNoSuchUpload, store.ErrInvalidPart,
 	} {
 		if errors.Is(err, own) {
 			return err

@@ -64,8 +64,9 @@ type Driver struct {
 	roots   *omapCache
 	ops     *ops
 
-	mu      sync.Mutex // guards what follows
-	indexes map[string]*index
+	mu           sync.Mutex // guards what follows
+	indexes      map[string]*index
+	uploadSweeps map[string]time.Time // by bucket id
 }
 
 var _ store.Driver = (*Driver)(nil)
@@ -89,6 +90,7 @@ func Open(ctx context.Context, opts Options) (*Driver, error) {
 	d := &Driver{
 		opts: opts, gateway: newID(), log: opts.Logger, conn: conn, bg: newBackground(),
 		locks: newKeyLocks(), readers: newReaders(), indexes: make(map[string]*index),
+		uploadSweeps: make(map[string]time.Time),
 	}
 	d.heads, err = conn.IO(opts.Pool, opts.Namespace)
 	if err == nil {
@@ -150,6 +152,7 @@ func (d *Driver) index(bid string) *index {
 func (d *Driver) indexEnv() *indexEnv {
 	return &indexEnv{
 		io: d.heads, heads: d, bg: d.bg, gateway: d.gateway, fault: d.opts.Fault, now: time.Now, log: d.log,
+		dropUpload: d.dropUpload,
 	}
 }
 

@@ -40,6 +40,9 @@ func (d *Driver) sweepBuckets(ctx context.Context) error {
 		if err == nil && !d.index(r.bid).resting() {
 			_, err = d.index(r.bid).sweep(ctx)
 		}
+		if err == nil {
+			err = d.sweepUploads(ctx, r.bid)
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("bucket %q: %w", p.Key, err))
 		}
@@ -88,5 +91,6 @@ func (d *Driver) sweepGone(ctx context.Context, line string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.indexes, bid)
+	delete(d.uploadSweeps, bid)
 	return nil
 }

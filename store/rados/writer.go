@@ -107,7 +107,9 @@ func (d *Driver) keep(m *mark) (stop func()) {
 
 // ReadFrom implements io.ReaderFrom. Of an io.SectionReader over a Reader of
 // this driver, pieces are read ahead.
-func (w *writer) ReadFrom(r io.Reader) (int64, error) {
+func (w *writer) ReadFrom(r io.Reader) (int64, error) { return readFrom(w, r) }
+
+func readFrom(w io.Writer, r io.Reader) (int64, error) {
 	if s, ok := r.(*io.SectionReader); ok {
 		outer, off, n := s.Outer()
 		if src, ok := outer.(*reader); ok && off >= 0 && n >= 0 && off+n <= src.info.Size {

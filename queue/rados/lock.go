@@ -21,12 +21,8 @@ import (
 // lockName is the name of the one lock that an object has, with the class.
 const lockName = "herald"
 
-// queueLocks is how names of locks start whose lock is on the object of a
-// queue itself.
-const queueLocks = "queue/"
-
 // locker gives out leases by the class lock. Each lock is on an object of its
-// own, or on that of its queue. The OSD judges when it expires. A fence is an
+// own, or that of a queue.OwnerLock on the queue's. The OSD judges when it expires. A fence is an
 // attribute of the object, and grows in the operation that takes the lock. The
 // cookie of a lock has the fence and a token, so that a lease and a later one of
 // the same owner are not the same holder. Its operations do not wait behind others for
@@ -82,7 +78,7 @@ func ownerOf(cookie string) string {
 // objects returns the object of a lock's own, and that of its queue, or "".
 func (l *locker) objects(name string) (own, ofQueue string) {
 	own = prefixLock + escape(name)
-	if q, ok := strings.CutPrefix(name, queueLocks); ok && checkName(q) == nil {
+	if q, ok := strings.CutPrefix(name, queue.OwnerLock); ok && checkName(q) == nil {
 		ofQueue = prefixQueue + q
 	}
 	return own, ofQueue
@@ -353,7 +349,7 @@ type guard struct{ *lease }
 func (q *Queue) guards(batch []*call) []guard {
 	l := q.d.locker
 	l.mu.Lock()
-	h := l.held[queueLocks+q.name]
+	h := l.held[queue.OwnerLock+q.name]
 	l.mu.Unlock()
 	if h == nil || h.oid != q.oid || !slices.ContainsFunc(batch, func(c *call) bool { return c.ack.fence == h.fence && c.staged == nil }) {
 		return nil

@@ -46,16 +46,19 @@ type ownGroup struct {
 type call struct {
 	request
 	ctx      context.Context
-	done     chan struct{}
-	err      error // the answer, when done is closed
-	staged   error // the answer, if the change succeeds
-	finished bool  // guarded by Queue.mu
-	left     bool  // nobody waits any more; guarded by Queue.mu
+	done     chan struct{} // closed when there is an answer, unless then is set
+	then     func(error)   // called once, by who gives the answer, without Queue.mu
+	stop     func() bool   // with then: ends the watch on ctx
+	err      error         // the answer
+	staged   error         // the answer, if the change succeeds
+	finished bool          // guarded by Queue.mu
+	left     bool          // nobody waits any more; guarded by Queue.mu
 }
 
 var (
-	_ queue.Queue  = (*Queue)(nil)
-	_ queue.Waiter = (*Queue)(nil)
+	_ queue.Queue   = (*Queue)(nil)
+	_ queue.Waiter  = (*Queue)(nil)
+	_ queue.Starter = (*Queue)(nil)
 )
 
 func newQueue(d *Driver, name string, rec *record) *Queue {
@@ -84,7 +87,7 @@ func (q *Queue) Renew(ctx context.Context, id queue.ID) error {
 // operation that appends them to the ring, removes the intent and sets the
 // record.
 func (q *Queue) Commit(ctx context.Context, id queue.ID, entries [][]byte) error {
-	return q.do(ctx, &call{request: request{kind: kindCommit, id: id, data: entries}})
+	return q.do(ctx, commitCall(id, entries))
 }
 
 // Abort ends a reservation.
@@ -130,17 +133,9 @@ func (q *Queue) do(ctx context.Context, c *call) error {
 	}
 	defer q.d.leave()
 	c.ctx, c.done = ctx, make(chan struct{})
-	q.mu.Lock()
-	if q.dead {
-		q.mu.Unlock()
-		return queue.ErrNoSuchQueue
+	if err := q.submit(c); err != nil {
+		return err
 	}
-	q.pending = append(q.pending, c)
-	if !q.running {
-		q.running = true
-		q.d.wg.Go(q.run)
-	}
-	q.mu.Unlock()
 	select {
 	case <-c.done:
 		return c.err
@@ -155,9 +150,35 @@ func (q *Queue) do(ctx context.Context, c *call) error {
 	return context.Cause(ctx)
 }
 
-// answer gives calls their answers. A reservation for which nobody waits any
-// more is given back.
+// submit has the runner do a request.
+func (q *Queue) submit(c *call) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.dead {
+		return queue.ErrNoSuchQueue
+	}
+	if c.then != nil {
+		c.stop = context.AfterFunc(c.ctx, func() { q.leave(c) })
+	}
+	q.pending = append(q.pending, c)
+	if !q.running {
+		q.running = true
+		q.d.wg.Go(q.run)
+	}
+	return nil
+}
+
+// answer gives calls their answers.
 func (q *Queue) answer(calls []*call, err error) {
+	for _, c := range q.finish(calls, err) {
+		c.stop()
+		c.then(c.err)
+	}
+}
+
+// finish notes the answers of calls, and returns those that are to be told. A
+// reservation for which nobody waits any more is given back.
+func (q *Queue) finish(calls []*call, err error) (tell []*call) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, c := range calls {
@@ -169,13 +190,19 @@ func (q *Queue) answer(calls []*call, err error) {
 		if err == nil {
 			c.err = c.staged
 		}
-		close(c.done)
+		switch {
+		case c.then == nil:
+			close(c.done)
+		case !c.left:
+			tell = append(tell, c)
+		}
 		if c.left && c.kind == kindReserve && c.err == nil {
 			q.pending = append(q.pending, &call{
 				request: request{kind: kindAbort, id: c.id}, ctx: context.WithoutCancel(c.ctx), done: make(chan struct{}),
 			})
 		}
 	}
+	return tell
 }
 
 // end marks the queue as deleted.

@@ -15,10 +15,7 @@ import (
 	librados "herald/rados"
 )
 
-// queueLock is what the lock of a queue's owner is called, before the name.
-const queueLock = "queue/"
-
-// Locker returns locks. That of a topic's queue ("queue/TENANT:TOPIC") is the
+// Locker returns locks. That of a topic's queue (queue.OwnerLock and "TENANT:TOPIC") is the
 // one that radosgw takes, on the queue's object: who holds it is the only one,
 // of gateways and radosgws, to deliver from it. All others are our own.
 func (r *RGW) Locker() queue.Locker { return rgwLocker{r, r.own.Locker()} }
@@ -50,7 +47,7 @@ type rgwHandle struct{ *rgwLease }
 
 // Acquire takes a lock.
 func (l rgwLocker) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (queue.Lease, error) {
-	queueName, isQueue := strings.CutPrefix(name, queueLock)
+	queueName, isQueue := strings.CutPrefix(name, queue.OwnerLock)
 	if _, _, ok := rgwObjects(queueName); !isQueue || !ok {
 		return l.Locker.Acquire(ctx, name, owner, ttl)
 	}

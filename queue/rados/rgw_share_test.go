@@ -322,7 +322,7 @@ func TestRGW_ReservationsOfRadosgw(t *testing.T) {
 	s.topic("t")
 	wantErr(t, "Create", d.Create(ctx, ":t", 1<<20), nil)
 	s.reserve("t")
-	lease := must[queue.Lease](t)(d.Locker().Acquire(ctx, "queue/:t", "me", time.Minute)).(*rgwHandle)
+	lease := must[queue.Lease](t)(d.Locker().Acquire(ctx, queue.OwnerLock+":t", "me", time.Minute)).(*rgwHandle)
 	q := must[queue.Queue](t)(d.Open(ctx, ":t"))
 	if list := must[[]queue.Reservation](t)(q.Reservations(ctx, time.Now().Add(time.Hour), 10)); len(list) != 0 {
 		t.Errorf("Reservations = %+v: what has no intent is not ours", list)
@@ -349,7 +349,7 @@ func TestRGW_LockOfRadosgw(t *testing.T) {
 	wantErr(t, "Create", d.Create(ctx, ":t", 1<<20), nil)
 	s.lock("t")
 	acquire := func(ctx context.Context) (queue.Lease, error) {
-		return d.Locker().Acquire(ctx, "queue/:t", "me", time.Minute)
+		return d.Locker().Acquire(ctx, queue.OwnerLock+":t", "me", time.Minute)
 	}
 	wantErr(t, "Acquire", second(acquire(ctx)), queue.ErrLocked)
 	s.do("t", 0, func(op *librados.WriteOp) {

@@ -126,8 +126,8 @@ func (d asTopics) Locker() queue.Locker { return asTopicLocks{d.RGW.Locker()} }
 type asTopicLocks struct{ queue.Locker }
 
 func (l asTopicLocks) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (queue.Lease, error) {
-	if q, ok := strings.CutPrefix(name, queueLock); ok {
-		name = queueLock + topicName(q)
+	if q, ok := strings.CutPrefix(name, queue.OwnerLock); ok {
+		name = queue.OwnerLock + topicName(q)
 	}
 	return l.Locker.Acquire(ctx, name, owner, ttl)
 }
@@ -143,13 +143,13 @@ type ofQueues struct {
 }
 
 func (l ofQueues) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (queue.Lease, error) {
-	q := topicName(strings.TrimLeft(strings.TrimPrefix(name, queueLock), ":"))
+	q := topicName(strings.TrimLeft(strings.TrimPrefix(name, queue.OwnerLock), ":"))
 	if _, err := l.d.Open(ctx, q); errors.Is(err, queue.ErrNoSuchQueue) {
 		if err := l.d.Create(ctx, q, 1<<20); err != nil && !errors.Is(err, queue.ErrQueueExists) {
 			return nil, err
 		}
 	}
-	return l.Locker.Acquire(ctx, queueLock+q, owner, ttl)
+	return l.Locker.Acquire(ctx, queue.OwnerLock+q, owner, ttl)
 }
 
 // rgwLockHarness has only locks of queues.

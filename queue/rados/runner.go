@@ -228,7 +228,7 @@ func (q *Queue) apply(t *txn, batch []*call) *errUnknownPlace {
 	q.mu.Lock() // for the places
 	defer q.mu.Unlock()
 	for _, c := range batch {
-		if c.kind == kindAck && q.d.locker.superseded(queueLocks+q.name, c.ack.fence) {
+		if c.kind == kindAck && q.d.locker.superseded(queue.OwnerLock+q.name, c.ack.fence) {
 			c.staged = queue.ErrFenced
 			continue
 		}

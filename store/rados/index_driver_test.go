@@ -112,7 +112,9 @@ func (g *gateways) step(ctx context.Context, i int, r *rand.Rand) error {
 		return err
 	}
 	key, v, op := g.key(r), store.Versioning(r.IntN(3)), store.NewOpID()
-	switch r.IntN(8) {
+	switch r.IntN(9) {
+	case 8:
+		err = randomUpload(ctx, r, b, key, store.CommitOptions{Op: op, Versioning: v})
 	case 0:
 		_, err = b.Update(ctx, key, "", func(info *store.Info) (store.Attrs, error) {
 			return store.Attrs{store.AttrOwner: fmt.Sprint(r.Int())}, nil

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -76,7 +77,11 @@ func (p *testPlace) randomChanges(t *testing.T, meanwhile func()) {
 func randomChange(ctx context.Context, r *rand.Rand, b store.Bucket) error {
 	key := fmt.Sprint("k", r.IntN(5))
 	versioning := store.Versioning(r.IntN(3))
-	switch r.IntN(4) {
+	switch r.IntN(5) {
+	case 4:
+		if err := randomUpload(ctx, r, b.(store.Uploads), key, store.CommitOptions{Versioning: versioning}); err != nil {
+			return fmt.Errorf("upload of %s: %w", key, err)
+		}
 	case 0, 1:
 		size := []int{0, 10, maxInline, maxInline + 1, tailSize + 1}[r.IntN(5)]
 		data := strings.Repeat(string(rune('a'+r.IntN(26))), size)
@@ -132,6 +137,7 @@ func (p *testPlace) check(t *testing.T, name string) {
 	}
 	b := sb.(*bucket)
 	keys, tails := d.objects(t, b.bid)
+	all := maps.Clone(tails)
 	var want []string
 	for _, key := range keys {
 		want = append(want, d.checkKey(t, b.head(key), tails)...)
@@ -140,6 +146,7 @@ func (p *testPlace) check(t *testing.T, name string) {
 	if !slices.Equal(want, listed) {
 		t.Errorf("listing:\n%s\nheads:\n%s", strings.Join(listed, "\n"), strings.Join(want, "\n"))
 	}
+	d.checkUploads(t, b, all, tails)
 	for oid := range tails {
 		t.Errorf("nothing uses %s", oid)
 	}

@@ -73,6 +73,7 @@ func TestPoolFull(t *testing.T) {
 	if err := errors.Join(put("small", 1000), put("large", tailSize+1000)); err != nil {
 		t.Fatal(err)
 	}
+	id, parts := beginUpload(t, b.(*bucket), "upload", "part", strings.Repeat("x", tailSize+1))
 	c.Ceph(t, "osd", "pool", "set-quota", pool, "max_bytes", "1")
 	keys := []string{"small", "large"}
 	eventually(t, func() bool { // to overwrite takes no room
@@ -89,6 +90,18 @@ func TestPoolFull(t *testing.T) {
 	if _, _, err := storetest.ReadObject(t.Context(), b, "large", ""); err != nil {
 		t.Errorf("read in the full pool = %v", err)
 	}
+	uploads := b.(store.Uploads)
+	if err := putPart(t.Context(), uploads, "upload", id, 3, "more"); !errors.Is(err, store.ErrNoSpace) {
+		t.Errorf("a part in the full pool = %v", err)
+	}
+	if _, err := uploads.Complete(t.Context(), "upload", id, parts, store.CommitOptions{}); !errors.Is(err, store.ErrNoSpace) {
+		t.Errorf("Complete in the full pool = %v", err)
+	}
+	if err := uploads.AbortUpload(t.Context(), "upload", id); err != nil {
+		t.Errorf("AbortUpload in the full pool = %v", err)
+	}
+	d.quiet(t)
+	d.wantEnded(t, b.(*bucket), false)
 	for _, key := range keys {
 		if _, err := b.Remove(t.Context(), key, "", store.RemoveOptions{}); err != nil {
 			t.Errorf("Remove(%s) in the full pool = %v", key, err)

@@ -233,10 +233,12 @@ func (b *bucket) take(ctx context.Context, key, id string, keys ...string) (*upl
 		if u.end != met {
 			met, since = u.end, time.Now()
 		}
-		if u.end.gateway == b.d.gateway || time.Since(since) > completerPatience {
-			if err := b.d.settleUpload(ctx, u); err != nil {
-				return nil, b.failed("find out what became of the upload of", key, err)
-			}
+		yes, _, err := b.d.cameTrue(ctx, u)
+		if err == nil && (yes || u.end.gateway == b.d.gateway || time.Since(since) > completerPatience) {
+			err = b.d.settleUpload(ctx, u)
+		}
+		if err != nil {
+			return nil, b.failed("find out what became of the upload of", key, err)
 		}
 	}
 }

@@ -35,9 +35,11 @@ func (b *bucket) Complete(ctx context.Context, key, uploadID string, parts []sto
 	}
 	next := u.end
 	next.state = uploadCompleted
-	if done, err := b.d.setEnd(ctx, u, next, nil); done {
+	done, err := b.d.setEnd(ctx, u, next, nil) // unless another asked the head before
+	if done {
 		b.d.purgeLater(u)
-	} else {
+	}
+	if err != nil {
 		b.d.log.Warn("end an upload that became an object", "bucket", b.name, "key", key, "upload", uploadID, "err", err)
 	}
 	return out, nil

@@ -218,7 +218,11 @@ func (d *Driver) sweepUpload(ctx context.Context, bid string, e *uploadEntry) er
 		return err
 	}
 	if u.end.state == uploadCompleting {
-		wait(ctx, completerPatience)
+		if yes, _, err := d.cameTrue(ctx, u); err != nil {
+			return err
+		} else if !yes {
+			wait(ctx, completerPatience)
+		}
 		now, err := d.readUpload(ctx, n)
 		if err != nil || now.end != u.end {
 			return nil // it goes on; the next sweep looks again
@@ -241,9 +245,16 @@ func (d *Driver) sweepUpload(ctx context.Context, bid string, e *uploadEntry) er
 	return each(left.garbage, func(s segment) error { return d.removePart(ctx, n, s) })
 }
 
+// createPatience is how old an upload is whose creator must have made its
+// object, if he lives.
+const createPatience = 10 * time.Minute
+
 // fenceUpload removes the entry of an upload that has no object: it was purged,
-// or is only being created, which fails then.
+// or its creator died, or takes so long that creation must fail now.
 func (d *Driver) fenceUpload(ctx context.Context, n uploadName, e *uploadEntry) error {
+	if time.Since(e.initiated) < createPatience {
+		return nil
+	}
 	u := &upload{
 		uploadName: n, info: store.Upload{Key: e.key, ID: e.id, Initiated: e.initiated},
 		end: uploadEnd{state: uploadAborted},

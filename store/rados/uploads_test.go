@@ -157,7 +157,7 @@ type uploadDeath struct {
 func (u *uploadDeath) live(ctx context.Context, abort bool, dead func() bool) {
 	b := u.bucket
 	u.id = store.NewOpID().String()
-	if b.CreateUpload(ctx, store.Upload{Key: "k", ID: u.id, Initiated: time.Now()}) != nil {
+	if b.CreateUpload(ctx, store.Upload{Key: "k", ID: u.id, Initiated: time.Now().Add(-time.Hour)}) != nil {
 		return
 	}
 	large := strings.Repeat("large", tailSize/4)
@@ -312,6 +312,66 @@ func (u *uploadDeath) checkParts(t *testing.T, parts []store.Part) {
 			t.Errorf("part %d is not what was acknowledged: %+v", number, parts)
 		}
 	}
+}
+
+// TestUploads_BecameHistory: a gateway dies when it has changed the head, and
+// the key is changed many times before anybody looks at the upload. That it was
+// completed shows by its version, by notes of garbage, or by missing tails.
+func TestUploads_BecameHistory(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		versioning store.Versioning
+		keep       time.Duration
+	}{
+		{"a noncurrent version", store.Enabled, 0},
+		{"garbage", store.Unversioned, 0},
+		{"gone", store.Unversioned, time.Millisecond},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPlace(t)
+			b := uploadBuckets(t, p, func(point string) error {
+				if point == "upload.committed" {
+					return errors.New("dead")
+				}
+				return nil
+			})
+			id, all := beginUpload(t, b[0], "k", "", strings.Repeat("x", tailSize+1), "left out")
+			if _, err := b[0].Complete(t.Context(), "k", id, all[:2], store.CommitOptions{Versioning: tt.versioning}); err != nil {
+				t.Fatal(err)
+			}
+			d := p.open(t, Options{KeepReplaced: tt.keep})
+			defer func() { _ = d.Close() }()
+			other := &bucket{d: d, name: testBucket, bid: b[0].bid, x: d.index(b[0].bid)}
+			for range maxRecent + 2 {
+				if _, err := storetest.PutObject(t.Context(), other, "k", "new", store.CommitOptions{Versioning: tt.versioning}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tt.keep > 0 {
+				d.quiet(t)
+			}
+			if _, _, _, err := other.ListParts(t.Context(), "k", id, 0, 10); !errors.Is(err, store.ErrNoSuchUpload) {
+				t.Errorf("ListParts = %v", err)
+			}
+			if err := putPart(t.Context(), other, "k", id, 4, "late"); !errors.Is(err, store.ErrNoSuchUpload) {
+				t.Errorf("a late part = %v", err)
+			}
+			if err := d.sweepUploadsNow(t.Context(), b[0].bid); err != nil {
+				t.Error(err)
+			}
+			for d.purging(t, other) {
+				time.Sleep(10 * time.Millisecond)
+			}
+			p.check(t, testBucket)
+		})
+	}
+}
+
+// purging tells whether an upload is left.
+func (d *Driver) purging(t *testing.T, b *bucket) (yes bool) {
+	t.Helper()
+	d.eachUpload(t, b.bid, func(*upload) { yes = true })
+	return yes
 }
 
 // ageNotes makes the notes of parts that are being written so old that their

@@ -106,26 +106,40 @@ func (q *Queue) Renew(ctx context.Context, id queue.ID) error {
 
 // Commit appends the entries when the script has run.
 func (q *Queue) Commit(ctx context.Context, id queue.ID, entries [][]byte) error {
-	args := make([]any, 0, 2+len(entries))
+	args, size, err := commitArgs(entries)
+	if err != nil {
+		return q.wrap("commit to", err)
+	}
+	code, _, err := q.change(ctx, commitOp, idString(id), size, args...)
+	return q.committed(idString(id), code, err)
+}
+
+// commitArgs are the arguments of a commit, and about how many bytes they are
+// on their way. Errors: queue.ErrTooLarge.
+func commitArgs(entries [][]byte) (args []any, size int, err error) {
+	args = make([]any, 0, 2+len(entries))
 	args = append(args, newToken(), len(entries))
-	size := 0
 	for _, e := range entries {
 		if len(e) > maxValue {
-			return q.wrap("commit to", queue.ErrTooLarge)
+			return nil, 0, queue.ErrTooLarge
 		}
 		args = append(args, e)
 		size += len(e) + 16
 	}
-	code, _, err := q.change(ctx, commitOp, idString(id), size, args...)
+	return args, size, nil
+}
+
+// committed is what a commit's result means.
+func (q *Queue) committed(id string, code byte, err error) error {
 	switch {
 	case err != nil:
 	case code == '2':
 		err = queue.ErrTooLarge
-	case code == '0':
-		err = queue.ErrNoSuchReservation
-		fallthrough
 	default:
-		q.settle(idString(id))
+		if code == '0' {
+			err = queue.ErrNoSuchReservation
+		}
+		q.settle(id)
 	}
 	return q.wrap("commit to", err)
 }

@@ -11,16 +11,10 @@ var _ queue.Starter = (*Queue)(nil)
 // StartCommit is Commit without a goroutine, but for one that repeats a call
 // whose answer was lost. What it does is done when the script has run.
 func (q *Queue) StartCommit(ctx context.Context, id queue.ID, entries [][]byte, done func(error)) {
-	args := make([]any, 0, 2+len(entries))
-	args = append(args, newToken(), len(entries))
-	size := 0
-	for _, e := range entries {
-		if len(e) > maxValue {
-			done(q.wrap("commit to", queue.ErrTooLarge))
-			return
-		}
-		args = append(args, e)
-		size += len(e) + 16
+	args, size, err := commitArgs(entries)
+	if err != nil {
+		done(q.wrap("commit to", err))
+		return
 	}
 	o := newOp(q, commitOp, idString(id), size, args)
 	again := func() {
@@ -46,19 +40,4 @@ func (q *Queue) StartCommit(ctx context.Context, id queue.ID, entries [][]byte, 
 	if err != nil {
 		again()
 	}
-}
-
-// committed is what a commit's result means.
-func (q *Queue) committed(id string, code byte, err error) error {
-	switch {
-	case err != nil:
-	case code == '2':
-		err = queue.ErrTooLarge
-	default:
-		if code == '0' {
-			err = queue.ErrNoSuchReservation
-		}
-		q.settle(id)
-	}
-	return q.wrap("commit to", err)
 }

@@ -13,13 +13,9 @@ import (
 
 // kills is how often TestKillAtRandom kills: HERALD_CRASH_KILLS, else a few.
 func kills(t *testing.T) int {
-	few := 12
-	if testing.Short() {
-		few = 6
-	}
 	n, err := strconv.Atoi(os.Getenv("HERALD_CRASH_KILLS"))
 	if err != nil {
-		return few
+		return 12
 	}
 	t.Logf("%d kills", n)
 	return n

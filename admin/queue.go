@@ -15,6 +15,7 @@ var queueCommands = []command{
 	{"queue owners", "which gateway delivers each queue, as the one that is asked sees it", nil, (*Admin).queueOwners},
 	{"queue fsck", "check the arithmetic of each queue, or of one; --repair puts it right", []string{"name", "repair"}, (*Admin).queueFsck},
 	{"queue migrate", "move all queues to another place, while no gateway runs", []string{"from", "to", "keep", "force"}, (*Admin).queueMigrate},
+	{"queue adopt", "have this directory's embedded queues be those of a store in RADOS, when another directory that was it is lost", nil, (*Admin).queueAdopt},
 }
 
 // exitFindings is the exit code of a check that left something wrong, as that
@@ -196,4 +197,12 @@ func (a *Admin) queueMigrate(ctx context.Context, c *call) error {
 	}
 	sum.From, sum.To = from.Name, to.Name
 	return c.print(sum)
+}
+
+// queueAdopt notes that the embedded queues of this directory are the store's.
+func (a *Admin) queueAdopt(ctx context.Context, c *call) error {
+	if a.Places == nil {
+		return &exitError{exitBusy, "a gateway runs on this directory; stop it, and try again"}
+	}
+	return a.Places.Moved(ctx, "embedded")
 }

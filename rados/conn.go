@@ -5,6 +5,7 @@ package rados
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"sync"
@@ -184,6 +185,25 @@ func (c *Conn) ID() uint64 { return c.ceph.GetInstanceID() }
 
 // FSID is the cluster's id.
 func (c *Conn) FSID() (string, error) { return c.ceph.GetFSID() }
+
+// MonCommand sends a command to the monitors, as the program ceph does, and
+// returns what it printed. It blocks a thread.
+func (c *Conn) MonCommand(command map[string]any) ([]byte, error) {
+	text, err := json.Marshal(command)
+	if err != nil {
+		return nil, err
+	}
+	done, err := c.blocking()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	out, status, err := c.ceph.MonCommand(text)
+	if err != nil {
+		err = cephError("command", status, err)
+	}
+	return out, err
+}
 
 // Close refuses new operations, waits for those under way, and disconnects. An
 // operation whose cluster does not answer holds Close until its context ends,

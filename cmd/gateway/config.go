@@ -20,7 +20,8 @@ import (
 // (HERALD_ and the key in capitals, '_' for '.'; HERALD_..._FILE names a file that holds a
 // secret), and its flag (the key with '-' for '_').
 type config struct {
-	Data   string `yaml:"data" help:"directory of the objects; what the gateway keeps for itself is in .herald below it"`
+	Store  string `yaml:"store" help:"where objects live: posix, plain files below data, or rados://POOL/NAMESPACE, a Ceph cluster (docs/rados.md)"`
+	Data   string `yaml:"data" help:"directory of the objects on posix; what the gateway keeps for itself is in .herald below it"`
 	Listen string `yaml:"listen" help:"address of the S3 endpoint"`
 	Ops    string `yaml:"ops" help:"address of /healthz, /readyz and /metrics; empty: none"`
 	Pprof  bool   `yaml:"pprof" help:"serve /debug/pprof on the ops address"`
@@ -31,6 +32,10 @@ type config struct {
 
 	RootAccessKey string `yaml:"root_access_key" help:"access key of the user root, made at the first start; empty: generated"`
 	RootSecretKey string `yaml:"root_secret_key" secret:"true" help:"its secret key; empty: generated"`
+
+	StoreRADOSConf     string `yaml:"store.rados.conf" help:"ceph.conf of the objects' cluster; empty: where Ceph looks for it"`
+	StoreRADOSUser     string `yaml:"store.rados.user" help:"Ceph user of the store, without client."`
+	StoreRADOSDataPool string `yaml:"store.rados.data_pool" help:"pool of what objects have beyond 64 KiB, replicated or erasure-coded; empty: that of the rest"`
 
 	Durability      string        `yaml:"durability" help:"full: an acknowledged change survives loss of power; relaxed: only a crash of the gateway"`
 	Xattr           string        `yaml:"xattr" help:"auto: attributes in extended attributes where the filesystem has them; off: in side files"`
@@ -46,8 +51,8 @@ type config struct {
 	QueueRedisTLSCert       string        `yaml:"queue.redis.tls_cert" help:"file of the client's certificate (PEM) for rediss://; empty: none"`
 	QueueRedisTLSKey        string        `yaml:"queue.redis.tls_key" help:"file of its key (PEM)"`
 	QueueRADOSRGWCompatible bool          `yaml:"queue.rados.rgw_compatible" help:"share queues with Ceph's radosgw: its object and lock names, and its encoding of entries"`
-	QueueRADOSConf          string        `yaml:"queue.rados.conf" help:"ceph.conf of the cluster; empty: where Ceph looks for it"`
-	QueueRADOSUser          string        `yaml:"queue.rados.user" help:"Ceph user, without client."`
+	QueueRADOSConf          string        `yaml:"queue.rados.conf" help:"ceph.conf of the queues' cluster; empty: that of the store"`
+	QueueRADOSUser          string        `yaml:"queue.rados.user" help:"Ceph user of the queues, without client.; empty: that of the store"`
 
 	TopicShards          int           `yaml:"topic_shards" help:"queues per new persistent topic (RGW: rgw_bucket_persistent_notif_num_shards)"`
 	QueueCapacity        int64         `yaml:"queue_capacity" help:"bytes per queue shard; a full queue answers 503 SlowDown"`
@@ -65,10 +70,12 @@ type config struct {
 
 func defaultConfig() config {
 	return config{
+		Store:           posixStore,
 		Data:            "./herald-data",
 		Listen:          "127.0.0.1:7480", // RGW's port
 		Ops:             "127.0.0.1:7481",
 		Region:          "default",
+		StoreRADOSUser:  "admin",
 		Durability:      "full",
 		Xattr:           "auto",
 		ShutdownTimeout: 30 * time.Second,
@@ -78,7 +85,6 @@ func defaultConfig() config {
 		Queue:                embeddedQueue,
 		QueueLease:           30 * time.Second,
 		QueueRedisRequireAOF: true,
-		QueueRADOSUser:       "admin",
 
 		TopicShards:        11,          // RGW
 		QueueCapacity:      128_000_000, // RGW
@@ -323,7 +329,7 @@ func (c *config) validate() error {
 	if c.QueueLease < time.Second {
 		errs = append(errs, fmt.Errorf("option queue_lease: %s is too short; at least 1s", c.QueueLease))
 	}
-	return errors.Join(append(errs, c.validateQueue())...)
+	return errors.Join(append(errs, c.validateStore(), c.validateQueue())...)
 }
 
 const masked = "********"

@@ -24,12 +24,13 @@ func main() {
 	os.Exit(code)
 }
 
-const usage = `Herald: an S3 gateway over plain directories, with bucket notifications that never get lost.
+const usage = `Herald: an S3 gateway over plain directories or a Ceph cluster, with bucket notifications that never get lost.
 
   gateway serve                 serve S3 (--data DIR, --listen ADDR, ...; see serve --help)
   gateway listen BUCKET         show a bucket's events as they happen
   gateway admin ...             users, keys, topics, notifications, dead letters, queues; see admin --help
   gateway fsck                  compare index and files (--repair mends)
+  gateway rados init            make the pools and the Ceph user of a store in RADOS; see rados init --help
   gateway config                print the configuration in force, secrets masked
   gateway version               print the version, and which stores and queues are built in
 
@@ -42,7 +43,7 @@ type verb func(ctx context.Context, args, environ []string, stdout, stderr io.Wr
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	verbs := map[string]verb{
 		"serve": serve, "listen": listen, "admin": adminVerb, "fsck": fsck,
-		"config": printConfig, "version": printVersion, "--version": printVersion,
+		"rados": radosVerb, "config": printConfig, "version": printVersion, "--version": printVersion,
 	}
 	maps.Copy(verbs, faultVerbs())
 	if len(args) == 0 || args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
@@ -74,7 +75,7 @@ func printConfig(_ context.Context, args, environ []string, stdout, stderr io.Wr
 }
 
 func printVersion(_ context.Context, _, _ []string, stdout, _ io.Writer) (int, error) {
-	fmt.Fprintf(stdout, "herald %s\nstores: posix\nqueues: %s\n", version(), strings.Join(queueDrivers(), ", "))
+	fmt.Fprintf(stdout, "herald %s\nstores: %s\nqueues: %s\n", version(), strings.Join(storeDrivers(), ", "), strings.Join(queueDrivers(), ", "))
 	return 0, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"herald/admin"
@@ -59,13 +60,15 @@ func (g *gateway) openQueues() error {
 	if err != nil {
 		return err
 	}
-	g.place = u
+	g.queueURL = u
 	if u.kind == kindEmbedded {
 		g.queues = g.embedded
 		return nil
 	}
 	var guard *copyGuard
-	if !g.offline { // a command that runs without a gateway reserves nothing
+	// A command that runs without a gateway reserves nothing, and a cluster
+	// cannot be copied by accident.
+	if !g.offline && !g.place.rados() {
 		if guard, err = newCopyGuard(g.storeID, g.config.Data, g.config.QueueLease, g.log); err != nil {
 			return err
 		}
@@ -93,23 +96,41 @@ const placeRecord = "store/queue"
 // usedPlace is the value of placeRecord.
 type usedPlace struct {
 	Kind      string `json:"kind"`
-	Namespace string `json:"namespace,omitempty"`
-	URL       string `json:"url"` // without user and password
+	Namespace string `json:"namespace,omitempty"` // of embedded queues beside a store that others share: whose they are
+	URL       string `json:"url"`                 // without user and password
 }
 
-func (g *gateway) usedPlace(u queueURL) usedPlace {
+func (g *gateway) usedPlace(u queueURL) (usedPlace, error) {
 	p := usedPlace{Kind: u.kind, URL: u.String()}
-	if u.kind != kindEmbedded {
+	switch {
+	case u.kind != kindEmbedded:
 		p.Namespace = namespaceOf(u, &g.config, g.storeID)
+	case g.place.rados():
+		id, err := directoryID(g.config.Data)
+		if err != nil {
+			return p, err
+		}
+		p.Namespace = id
 	}
-	return p
+	return p, nil
+}
+
+// directoryID names a data directory, which keeps the name when it moves.
+func directoryID(data string) (string, error) {
+	file := filepath.Join(data, ".herald", "id")
+	id, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		id = []byte(store.NewOpID().String())
+		err = os.WriteFile(file, id, 0o600) // if it is lost with the power, so is what waited
+	}
+	return string(id), err
 }
 
 // startQueues is the last look before the gateway serves: that what waits in
 // queues elsewhere is not forgotten, and that the server, if it answers, is
 // one that can be used. A server that does not answer may come later.
 func (g *gateway) startQueues(ctx context.Context) error {
-	u := g.place
+	u := g.queueURL
 	if g.remote != nil {
 		if err := g.refuseLeft(ctx); err != nil {
 			return err
@@ -118,7 +139,10 @@ func (g *gateway) startQueues(ctx context.Context) error {
 			return fmt.Errorf("option queue: %s: %w", u, err)
 		}
 	}
-	now := g.usedPlace(u)
+	now, err := g.usedPlace(u)
+	if err != nil {
+		return err
+	}
 	if g.remote != nil {
 		g.log.Info("queues are on a server", "queue", now.URL, "namespace", now.Namespace)
 	}
@@ -129,7 +153,12 @@ func (g *gateway) startQueues(ctx context.Context) error {
 	if last == now {
 		return nil
 	}
-	if last.Kind != "" && last.Kind != kindEmbedded && (last.Kind != now.Kind || last.Namespace != now.Namespace) {
+	if now.Kind == kindEmbedded && last.Kind == kindEmbedded && g.place.rados() {
+		return fmt.Errorf("option queue: the events of the store %s wait in the embedded queues of another gateway, number %s. "+
+			"Gateways that share a store share its queues, too: option queue, redis://... or rados://... "+
+			"If that gateway's directory is lost, and what waited there with it, say here: gateway admin queue adopt", g.config.Store, last.Namespace)
+	}
+	if last.Kind != "" && (last.Kind != kindEmbedded || last.Namespace != "" && !g.own(last)) && (last.Kind != now.Kind || last.Namespace != now.Namespace) {
 		g.log.Warn("queues are elsewhere than at the last start: what waits there is not delivered until it is moved here with gateway admin queue migrate",
 			"were", last.URL, "namespace", last.Namespace, "are", now.URL)
 	}
@@ -160,6 +189,13 @@ func (g *gateway) refuseLeft(ctx context.Context) error {
 	}
 	return fmt.Errorf("option queue: %d events and %d reservations wait in the embedded queues of %s; move them first:\n"+
 		"    gateway admin queue migrate --data %[3]s --from embedded --to %s", entries, reservations, g.config.Data, redactURL(g.config.Queue))
+}
+
+// own tells whether embedded queues are those of our directory, at which
+// refuseLeft has looked.
+func (g *gateway) own(p usedPlace) bool {
+	id, err := directoryID(g.config.Data)
+	return err == nil && p.Namespace == id
 }
 
 func (g *gateway) lastPlace(ctx context.Context) (usedPlace, error) {
@@ -240,7 +276,11 @@ func (p places) Moved(ctx context.Context, to string) error {
 	if err != nil {
 		return err
 	}
-	return p.g.notePlace(ctx, p.g.usedPlace(u))
+	used, err := p.g.usedPlace(u)
+	if err != nil {
+		return err
+	}
+	return p.g.notePlace(ctx, used)
 }
 
 // keepOpen is a driver that is closed by somebody else.

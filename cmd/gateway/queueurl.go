@@ -56,15 +56,10 @@ func parseQueueURL(s string) (queueURL, error) {
 	rest, query, _ := strings.Cut(rest, "?")
 	u := queueURL{kind: kindRedis, raw: s}
 	if scheme == kindRADOS {
-		pool, namespace, _ := strings.Cut(rest, "/")
 		var err error
-		if pool, err = url.PathUnescape(pool); err != nil || pool == "" || query != "" {
-			return queueURL{}, errors.New("want rados://POOL/NAMESPACE")
+		if u, err = parseRADOS(rest, query); err != nil {
+			return u, err
 		}
-		if strings.Contains(pool, "@") {
-			return queueURL{}, errors.New("want rados://POOL/NAMESPACE; the user is the option queue.rados.user")
-		}
-		u = queueURL{kind: kindRADOS, pool: pool, namespace: namespace}
 	} else {
 		values, err := url.ParseQuery(query)
 		if err != nil {
@@ -76,6 +71,19 @@ func parseQueueURL(s string) (queueURL, error) {
 		return queueURL{}, errors.New("namespace: letters, digits and -_.: are allowed, at most 128")
 	}
 	return u, nil
+}
+
+// parseRADOS reads what follows rados:// in the options queue and store.
+func parseRADOS(rest, query string) (queueURL, error) {
+	pool, namespace, _ := strings.Cut(rest, "/")
+	pool, err := url.PathUnescape(pool)
+	if err != nil || pool == "" || query != "" {
+		return queueURL{}, errors.New("want rados://POOL/NAMESPACE")
+	}
+	if strings.Contains(pool, "@") {
+		return queueURL{}, errors.New("want rados://POOL/NAMESPACE; the user is the option queue.rados.user, or store.rados.user")
+	}
+	return queueURL{kind: kindRADOS, pool: pool, namespace: namespace}, nil
 }
 
 // validNamespace: a namespace is part of the names of keys and objects.
@@ -167,5 +175,5 @@ func (c *config) validateQueue() error {
 }
 
 // noRADOS tells what to do about a binary without librados.
-const noRADOS = "this gateway was built without librados, so that it knows no rados:// queues; " +
+const noRADOS = "this gateway was built without librados, so that it knows no rados:// stores and queues; " +
 	"install librados-dev and build it with `make build-rados`, or `go build -tags rados ./cmd/gateway`"

@@ -58,7 +58,7 @@ func offlineConfig(args, environ []string) (config, []string, error) {
 	for i := 0; i < len(args); i++ {
 		name, value, hasValue := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
 		at := slices.IndexFunc(opts, func(o option) bool { return o.flag == name })
-		mine := name == "config" || at >= 0 && (name == "data" || strings.HasPrefix(opts[at].key, "queue"))
+		mine := name == "config" || at >= 0 && (name == "data" || strings.HasPrefix(opts[at].key, "store") || strings.HasPrefix(opts[at].key, "queue"))
 		if !strings.HasPrefix(args[i], "-") || !mine {
 			rest = append(rest, args[i])
 			continue
@@ -120,7 +120,12 @@ func fsck(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 // well or was repaired, else 4, as that of e2fsck.
 func (g *gateway) fsck(ctx context.Context, repair, deep bool, w io.Writer) int {
 	left := 0
-	stats, err := g.posix.Fsck(ctx, posix.FsckOptions{Repair: repair, Deep: deep, Report: func(f posix.Finding) {
+	tree, ok := g.driver.(*posix.Driver)
+	if !ok {
+		fmt.Fprintf(w, "fsck: %s: only stores on posix have it\n", g.config.Store)
+		return 8
+	}
+	stats, err := tree.Fsck(ctx, posix.FsckOptions{Repair: repair, Deep: deep, Report: func(f posix.Finding) {
 		done := "repaired"
 		if !f.Repaired {
 			done = "left"

@@ -31,11 +31,12 @@ type gateway struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 	journal  *journal.Journal
-	posix    *posix.Driver
+	place    storeURL     // of objects
+	driver   store.Driver // of objects, there
 	store    *store.Service
 	storeID  string
 	embedded *embedded.Driver
-	place    queueURL      // of queues
+	queueURL queueURL
 	queues   queue.Driver  // embedded, or remote
 	remote   *remoteQueues // nil: queues are embedded
 	users    *auth.Users
@@ -47,7 +48,8 @@ type gateway struct {
 }
 
 // open builds the gateway over its directory: the journal first, since the
-// store and the queue share it, then what stands on them. Nothing runs yet.
+// queue and a store on posix share it, then what stands on them. Nothing runs
+// yet.
 // offline is for a command that does without a gateway.
 func open(c config, log *slog.Logger, offline bool) (*gateway, error) {
 	g := &gateway{config: c, offline: offline, log: log, registry: prometheus.NewRegistry(), fault: faultHook()}
@@ -62,7 +64,6 @@ func open(c config, log *slog.Logger, offline bool) (*gateway, error) {
 }
 
 func (g *gateway) openStores() error {
-	relaxed := g.config.Durability == "relaxed"
 	own := filepath.Join(g.config.Data, ".herald")
 	err := os.MkdirAll(g.config.Data, 0o777) // for everybody whom the umask lets in: it holds plain files
 	if err == nil {
@@ -73,31 +74,47 @@ func (g *gateway) openStores() error {
 	}
 	metrics := newJournalMetrics(g.registry)
 	g.journal, err = journal.Open(filepath.Join(own, "journal"), journal.Options{
-		NoSync: relaxed, OnFlush: metrics.flushed, Fault: g.fault,
+		NoSync: g.relaxed(), OnFlush: metrics.flushed, Fault: g.fault,
 	})
 	if err != nil {
 		return err
 	}
-	g.posix, err = posix.Open(g.config.Data, g.journal, posix.Options{
-		Holder: "listening on " + g.config.Listen, Relaxed: relaxed, NoXattr: g.config.Xattr == "off", Logger: g.log, Fault: g.fault,
-	})
-	if err != nil {
+	if g.place, err = parseStoreURL(g.config.Store); err != nil {
+		return err
+	}
+	if g.driver, err = g.openDriver(); err != nil {
 		return err
 	}
 	// Without a store that shares the journal's order, each step of a queue
 	// has to be durable by itself.
-	g.embedded, err = embedded.Open(filepath.Join(own, "queue"), g.journal, embedded.Options{Sync: g.offline})
+	g.embedded, err = embedded.Open(filepath.Join(own, "queue"), g.journal, embedded.Options{Sync: g.offline || g.place.rados()})
 	if err != nil {
 		return err
 	}
 	if err := g.journal.Recover(); err != nil {
 		return fmt.Errorf("replay the journal: %w", err)
 	}
-	g.store = store.NewService(g.posix)
+	g.store = store.NewService(g.driver)
 	if g.storeID, err = g.store.ID(context.Background()); err != nil {
 		return err
 	}
 	return g.openQueues()
+}
+
+func (g *gateway) relaxed() bool { return g.config.Durability == "relaxed" }
+
+// openDriver opens the store: the list of drivers.
+func (g *gateway) openDriver() (store.Driver, error) {
+	if g.place.rados() {
+		return g.openRADOSStore(g.place)
+	}
+	d, err := posix.Open(g.config.Data, g.journal, posix.Options{
+		Holder: "listening on " + g.config.Listen, Relaxed: g.relaxed(), NoXattr: g.config.Xattr == "off", Logger: g.log, Fault: g.fault,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 func (g *gateway) openServices() error {
@@ -107,8 +124,8 @@ func (g *gateway) openServices() error {
 	var err error
 	g.notify, err = notify.New(notify.Config{
 		Records: g.store.Records(), Outcomes: g.store.Outcomes(), Queues: g.queues,
-		StoreID: g.storeID, StoreExclusive: true, // posix locks its directory
-		EntryFormat: entryFormat(g.place, &c), Region: c.Region, HostID: hostID, Logger: g.log, Registerer: g.registry,
+		StoreID: g.storeID, StoreExclusive: !g.place.rados(), // posix locks its directory
+		EntryFormat: entryFormat(g.queueURL, &c), Region: c.Region, HostID: hostID, Logger: g.log, Registerer: g.registry,
 		Options: notify.Options{
 			Shards: c.TopicShards, QueueCapacity: c.QueueCapacity,
 			Lease:      c.QueueLease,
@@ -143,7 +160,7 @@ func (g *gateway) openServices() error {
 // its last checkpoint still needs.
 func (g *gateway) close() error {
 	var errs []error
-	for _, c := range []io.Closer{closerOf(g.remote), closerOf(g.journal), closerOf(g.embedded), closerOf(g.posix)} {
+	for _, c := range []io.Closer{closerOf(g.remote), closerOf(g.journal), closerOf(g.embedded), g.driver} {
 		if c != nil {
 			errs = append(errs, c.Close())
 		}

@@ -5,9 +5,11 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 
 	"herald/queue"
+	"herald/store"
 )
 
 // hasRADOS tells whether the binary has the drivers that need librados.
@@ -15,4 +17,10 @@ const hasRADOS = false
 
 func openRADOS(context.Context, queueURL, *config, *slog.Logger) (queue.Driver, error) {
 	return nil, errors.New(noRADOS)
+}
+
+func (g *gateway) openRADOSStore(storeURL) (store.Driver, error) { return nil, errors.New(noRADOS) }
+
+func radosVerb(context.Context, []string, []string, io.Writer, io.Writer) (int, error) {
+	return 1, errors.New(noRADOS)
 }

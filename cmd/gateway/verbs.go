@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"herald/store/posix"
+	"herald/store"
 )
 
 // adminVerb passes a command on to the running gateway, or opens the directory
@@ -84,7 +84,8 @@ func offlineConfig(args, environ []string) (config, []string, error) {
 	return c, rest, c.validate()
 }
 
-// fsck compares index and files, in the running gateway or offline.
+// fsck looks whether what the store keeps fits together, in the running gateway
+// or offline.
 func fsck(ctx context.Context, args, environ []string, stdout, stderr io.Writer) (int, error) {
 	c, args, err := offlineConfig(args, environ)
 	if err != nil {
@@ -120,12 +121,12 @@ func fsck(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 // well or was repaired, else 4, as that of e2fsck.
 func (g *gateway) fsck(ctx context.Context, repair, deep bool, w io.Writer) int {
 	left := 0
-	tree, ok := g.driver.(*posix.Driver)
+	checked, ok := g.driver.(store.Fscker)
 	if !ok {
-		fmt.Fprintf(w, "fsck: %s: only stores on posix have it\n", g.config.Store)
+		fmt.Fprintf(w, "fsck: %s: %v\n", g.config.Store, store.ErrNotSupported)
 		return 8
 	}
-	stats, err := tree.Fsck(ctx, posix.FsckOptions{Repair: repair, Deep: deep, Report: func(f posix.Finding) {
+	stats, err := checked.Fsck(ctx, store.FsckOptions{Repair: repair, Deep: deep, Report: func(f store.Finding) {
 		done := "repaired"
 		if !f.Repaired {
 			done = "left"

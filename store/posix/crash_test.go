@@ -147,7 +147,7 @@ func readBucket(t *testing.T, d *Driver, name string) crashState {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Fsck(ctx, FsckOptions{Report: func(f Finding) { t.Errorf("fsck: %+v", f) }}); err != nil {
+	if _, err := d.Fsck(ctx, store.FsckOptions{Report: func(f store.Finding) { t.Errorf("fsck: %+v", f) }}); err != nil {
 		t.Error(err)
 	}
 	s := crashState{}

@@ -6,90 +6,60 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"herald/store"
 )
 
-// FsckOptions says what Driver.Fsck does; the zero value only looks.
-type FsckOptions struct {
-	// Repair corrects the index and removes what belongs to nothing. Files
-	// that may be somebody's data are moved to .herald/lost instead.
-	Repair bool
-	// Deep reads all data of objects whose ETag is an MD5, and compares.
-	Deep bool
-	// Report is called with each finding, by one goroutine. Default: none.
-	Report func(Finding)
-}
-
-// FindingKind is what is wrong.
-type FindingKind string
+var _ store.Fscker = (*Driver)(nil)
 
 // The kinds of findings.
 const (
 	// FindingIndexMissing: a version is not in the index.
-	FindingIndexMissing FindingKind = FindingKind(missing)
+	FindingIndexMissing store.FindingKind = store.FindingKind(missing)
 	// FindingIndexStale: the index tells something else of a version.
-	FindingIndexStale FindingKind = FindingKind(stale)
+	FindingIndexStale store.FindingKind = store.FindingKind(stale)
 	// FindingIndexExtra: the index has a version, or a bucket, that is not there.
-	FindingIndexExtra FindingKind = FindingKind(extra)
+	FindingIndexExtra store.FindingKind = store.FindingKind(extra)
 	// FindingIndexCorrupt: an entry of the index cannot be read.
-	FindingIndexCorrupt FindingKind = "index-corrupt"
+	FindingIndexCorrupt store.FindingKind = "index-corrupt"
 	// FindingAttrCorrupt: an object's attributes cannot be read; it is shown
 	// as if another program had made it. Not repaired.
-	FindingAttrCorrupt FindingKind = "attributes-corrupt"
+	FindingAttrCorrupt store.FindingKind = "attributes-corrupt"
 	// FindingAttrLost: an object's side file is not there. Not repaired.
-	FindingAttrLost FindingKind = "attributes-lost"
+	FindingAttrLost store.FindingKind = "attributes-lost"
 	// FindingUnreadable: a file or a directory cannot be read. Not repaired.
-	FindingUnreadable FindingKind = "unreadable"
+	FindingUnreadable store.FindingKind = "unreadable"
 	// FindingETag: the data do not match the ETag. Not repaired.
-	FindingETag FindingKind = "etag-mismatch"
+	FindingETag store.FindingKind = "etag-mismatch"
 	// FindingShadowed: a key's file at the escape place cannot be seen,
 	// because there is another at its natural place.
-	FindingShadowed FindingKind = "shadowed"
+	FindingShadowed store.FindingKind = "shadowed"
 	// FindingVersionTwice: the current version is among the noncurrent ones.
-	FindingVersionTwice FindingKind = "version-twice"
+	FindingVersionTwice store.FindingKind = "version-twice"
 	// FindingNoCurrent: a key has noncurrent versions, but neither a current
 	// one nor a delete marker: another program removed it. Not repaired.
-	FindingNoCurrent FindingKind = "no-current"
+	FindingNoCurrent store.FindingKind = "no-current"
 	// FindingSideOrphan: a side file that belongs to no version.
-	FindingSideOrphan FindingKind = "side-orphan"
+	FindingSideOrphan store.FindingKind = "side-orphan"
 	// FindingStray: a file in .herald that is not the gateway's.
-	FindingStray FindingKind = "stray"
+	FindingStray store.FindingKind = "stray"
 	// FindingBucketOrphan: files in .herald of a bucket that is not there.
-	FindingBucketOrphan FindingKind = "bucket-orphan"
+	FindingBucketOrphan store.FindingKind = "bucket-orphan"
 	// FindingStaging: a body that was staged long ago and never committed.
-	FindingStaging FindingKind = "staging"
+	FindingStaging store.FindingKind = "staging"
 )
-
-// Finding is one thing that Fsck found wrong.
-type Finding struct {
-	Kind     FindingKind
-	Bucket   string // driver's name; "" where it concerns none
-	Key      string
-	Detail   string // version id, path, ...
-	Repaired bool
-}
-
-// FsckStats counts what Fsck looked at.
-type FsckStats struct {
-	Buckets  int
-	Objects  int64 // current ones
-	Foreign  int64 // of them, made or changed by other programs
-	Versions int64 // noncurrent ones, and delete markers
-	Bytes    int64 // of current objects
-	Findings int64
-	Repaired int64
-}
 
 // stagingAge is how old an unused staged body is that will not be committed.
 const stagingAge = 24 * time.Hour
 
-// Fsck compares all that is in the tree, and the index, with each other. It
-// may run beside requests: each finding is made under the key's guard. It
-// returns an error only if it cannot go on; what is wrong with the store it
-// reports.
-func (d *Driver) Fsck(ctx context.Context, opts FsckOptions) (FsckStats, error) {
+// Fsck implements store.Fscker. It compares all that is in the tree, and the
+// index, with each other; each finding is made under the key's guard. A repair
+// corrects the index and removes what belongs to nothing; files that may be
+// somebody's data are moved to .herald/lost instead.
+func (d *Driver) Fsck(ctx context.Context, opts store.FsckOptions) (store.FsckStats, error) {
 	f := &fsck{d: d, x: d.index, opts: opts}
 	if f.opts.Report == nil {
-		f.opts.Report = func(Finding) {}
+		f.opts.Report = func(store.Finding) {}
 	}
 	err := f.run(ctx)
 	if err == nil && opts.Repair {
@@ -105,8 +75,8 @@ func (d *Driver) Fsck(ctx context.Context, opts FsckOptions) (FsckStats, error) 
 type fsck struct {
 	d     *Driver
 	x     *index
-	opts  FsckOptions
-	stats FsckStats
+	opts  store.FsckOptions
+	stats store.FsckStats
 
 	// The bucket that is looked at.
 	b  *bucket
@@ -134,8 +104,8 @@ func (f *fsck) run(ctx context.Context) error {
 
 // report reports a finding, repaired if that is asked for and repair (nil: it
 // cannot be repaired) succeeds.
-func (f *fsck) report(kind FindingKind, key, detail string, repair func() error) {
-	n := Finding{Kind: kind, Key: key, Detail: detail}
+func (f *fsck) report(kind store.FindingKind, key, detail string, repair func() error) {
+	n := store.Finding{Kind: kind, Key: key, Detail: detail}
 	if f.b != nil {
 		n.Bucket = f.b.name
 	}

@@ -125,7 +125,7 @@ func (f *fsck) object(key string) error {
 	if d != same && d != moved {
 		// A file is moved aside for another before anything is journaled, so
 		// after a kill the index may not know of it; the next listing does.
-		f.report(FindingKind(d), key, how, done)
+		f.report(store.FindingKind(d), key, how, done)
 	}
 	return nil
 }
@@ -252,7 +252,7 @@ func (f *fsck) compareVersions(key string) error {
 		return err
 	}
 	for _, id := range slices.Sorted(maps.Keys(found)) {
-		f.report(FindingKind(found[id]), key, id, done)
+		f.report(store.FindingKind(found[id]), key, id, done)
 	}
 	return nil
 }

@@ -20,10 +20,10 @@ func md5Hex(data string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func (tr *tree) fsck(o FsckOptions) (FsckStats, []Finding) {
+func (tr *tree) fsck(o store.FsckOptions) (store.FsckStats, []store.Finding) {
 	tr.t.Helper()
-	var all []Finding
-	o.Report = func(f Finding) { all = append(all, f) }
+	var all []store.Finding
+	o.Report = func(f store.Finding) { all = append(all, f) }
 	stats, err := tr.o.Fsck(tr.t.Context(), o)
 	if err != nil {
 		tr.t.Fatalf("Fsck(%+v) = %v", o, err)
@@ -36,7 +36,7 @@ func TestFsck_Clean(t *testing.T) {
 		tr := newTree(t, Options{NoXattr: noXattr})
 		tr.awkward()
 		tr.lines(store.ListOptions{})
-		stats, all := tr.fsck(FsckOptions{Deep: true})
+		stats, all := tr.fsck(store.FsckOptions{Deep: true})
 		if len(all) != 0 {
 			t.Errorf("findings in what is well: %+v", all)
 		}
@@ -52,7 +52,7 @@ func TestFsck_InterruptedDeleteBucket(t *testing.T) {
 	tr := newTree(t, Options{})
 	tr.must(tr.o.CreateBucket(t.Context(), "leaving"))
 	tr.reopen(t, func() { tr.must(os.Remove(filepath.Join(tr.s.root(), "leaving"))) })
-	if _, all := tr.fsck(FsckOptions{}); len(all) != 0 {
+	if _, all := tr.fsck(store.FsckOptions{}); len(all) != 0 {
 		t.Errorf("findings: %+v", all)
 	}
 }
@@ -84,7 +84,7 @@ func TestFsck_MovedAside(t *testing.T) {
 		t.Fatal(ended, err)
 	}
 	wantFile(t, v.testStore, ".herald/keys/bucket/a", "moves")
-	if _, err := v.d.Fsck(t.Context(), FsckOptions{Report: func(f Finding) { t.Errorf("fsck: %+v", f) }}); err != nil {
+	if _, err := v.d.Fsck(t.Context(), store.FsckOptions{Report: func(f store.Finding) { t.Errorf("fsck: %+v", f) }}); err != nil {
 		t.Error(err)
 	}
 	if got := readBucket(t, v.d, "bucket"); len(got) != 1 {
@@ -97,7 +97,7 @@ func TestFsck_MovedAside(t *testing.T) {
 func TestFsck_Damage(t *testing.T) {
 	big := store.Attrs{"x-amz-meta-big": strings.Repeat("b", 6000)}
 	for _, c := range []struct {
-		kind   FindingKind
+		kind   store.FindingKind
 		key    string
 		repair bool // it can be repaired
 		damage func(tr *tree, ib *indexBucket, x *index)
@@ -203,7 +203,7 @@ func TestFsck_Damage(t *testing.T) {
 			tr.must(err)
 			c.damage(tr, ib, tr.o.index)
 			for _, repair := range []bool{false, false, true} {
-				stats, all := tr.fsck(FsckOptions{Repair: repair, Deep: true})
+				stats, all := tr.fsck(store.FsckOptions{Repair: repair, Deep: true})
 				if len(all) != 1 || stats.Findings != 1 {
 					t.Fatalf("Fsck(repair %t) found %+v, want one of %s", repair, all, c.kind)
 				}
@@ -211,7 +211,7 @@ func TestFsck_Damage(t *testing.T) {
 					t.Fatalf("Fsck(repair %t) found %+v, want %s of %q", repair, f, c.kind, c.key)
 				}
 			}
-			if _, all := tr.fsck(FsckOptions{Repair: true, Deep: true}); c.repair && len(all) != 0 {
+			if _, all := tr.fsck(store.FsckOptions{Repair: true, Deep: true}); c.repair && len(all) != 0 {
 				t.Errorf("after the repair Fsck found %+v", all)
 			}
 			if c.kind == FindingStray || c.kind == FindingShadowed {

@@ -77,7 +77,7 @@ func TestOutOfBand_Covered(t *testing.T) {
 				tr.write("a/b", "covers")
 				change(tr)
 				wantNoFile(t, tr.s, ".herald/keys/bucket/a%2Fb")
-				_, err := tr.o.Fsck(t.Context(), FsckOptions{Report: func(f Finding) { t.Errorf("fsck: %+v", f) }})
+				_, err := tr.o.Fsck(t.Context(), store.FsckOptions{Report: func(f store.Finding) { t.Errorf("fsck: %+v", f) }})
 				tr.must(err)
 			})
 		}

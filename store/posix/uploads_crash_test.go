@@ -251,7 +251,7 @@ func (v *victim) verifyUploads(t *testing.T, m *uploadModel, pending *uploadChan
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.d.Fsck(t.Context(), FsckOptions{Report: func(f Finding) { t.Errorf("after a kill at %s: fsck: %+v", point, f) }}); err != nil {
+	if _, err := v.d.Fsck(t.Context(), store.FsckOptions{Report: func(f store.Finding) { t.Errorf("after a kill at %s: fsck: %+v", point, f) }}); err != nil {
 		t.Error(err)
 	}
 	got := readUploads(t, b)

@@ -185,10 +185,24 @@ func (s *Users) claim(ctx context.Context, k Key, uid string) error {
 	}
 	_, err = s.records.Put(ctx, keyRecord(k.AccessKey), data, version)
 	if errors.Is(err, store.ErrRecordConflict) {
-		return ErrKeyExists
+		return s.claimed(ctx, k, uid)
 	}
 	if err != nil {
 		return fmt.Errorf("claim key %s: %w", k.AccessKey, err)
+	}
+	return nil
+}
+
+// claimed tells whether a key's record names uid after somebody else wrote it
+// at the same time: perhaps another gateway that makes the same user.
+func (s *Users) claimed(ctx context.Context, k Key, uid string) error {
+	data, _, err := s.records.Get(ctx, keyRecord(k.AccessKey))
+	if err != nil {
+		return fmt.Errorf("claim key %s: %w", k.AccessKey, err)
+	}
+	var doc keyDoc
+	if err := json.Unmarshal(data, &doc); err != nil || doc.User != uid {
+		return ErrKeyExists
 	}
 	return nil
 }

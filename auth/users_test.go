@@ -192,3 +192,32 @@ func TestNewKey(t *testing.T) {
 		seen[k.AccessKey] = true
 	}
 }
+
+// Gateways that start together make the same user.
+func TestUsers_CreateConcurrently(t *testing.T) {
+	ctx := t.Context()
+	for range 50 {
+		records := newRecords()
+		errs := make(chan error)
+		for range 4 {
+			go func() {
+				errs <- NewUsers(records).Create(ctx, &User{ID: "root", Keys: []Key{{"AKROOT", "secret"}}})
+			}()
+		}
+		made := 0
+		for range 4 {
+			switch err := <-errs; {
+			case err == nil:
+				made++
+			case !errors.Is(err, ErrUserExists):
+				t.Errorf("Create = %v", err)
+			}
+		}
+		if made != 1 {
+			t.Errorf("%d of 4 made the user", made)
+		}
+		if _, key, err := NewUsers(records).ByAccessKey(ctx, "AKROOT"); err != nil || key.SecretKey != "secret" {
+			t.Errorf("ByAccessKey = %+v, %v", key, err)
+		}
+	}
+}

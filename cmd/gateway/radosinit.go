@@ -80,7 +80,7 @@ store.rados.user (default admin), which has to be allowed all that.
 	if fs.NArg() > 0 {
 		return 2, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
-	return 1, r.run(ctx)
+	return 0, r.run(ctx)
 }
 
 func (r *radosInit) run(ctx context.Context) error {

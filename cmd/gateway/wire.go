@@ -181,7 +181,8 @@ func closerOf[T interface {
 }
 
 // ensureRoot makes the user root once, with the configured keys or generated
-// ones, and returns its key.
+// ones, and returns its key. Another gateway of the store may do so at the
+// same time.
 func (g *gateway) ensureRoot(ctx context.Context) (auth.Key, error) {
 	want := auth.Key{AccessKey: g.config.RootAccessKey, SecretKey: g.config.RootSecretKey}
 	u, err := g.users.Get(ctx, "root")
@@ -190,11 +191,25 @@ func (g *gateway) ensureRoot(ctx context.Context) (auth.Key, error) {
 		if err != nil {
 			return key, err
 		}
-		return key, g.users.Create(ctx, &auth.User{ID: "root", DisplayName: "root", Admin: true, Keys: []auth.Key{key}})
+		err = g.users.Create(ctx, &auth.User{ID: "root", DisplayName: "root", Admin: true, Keys: []auth.Key{key}})
+		if !errors.Is(err, auth.ErrUserExists) {
+			return key, err
+		}
+		u, err = g.users.Get(ctx, "root")
+		if err != nil {
+			return key, err
+		}
+		return g.rootKey(ctx, u, want)
 	}
 	if err != nil {
 		return auth.Key{}, err
 	}
+	return g.rootKey(ctx, u, want)
+}
+
+// rootKey returns the key of the user root, after it was made the configured
+// one.
+func (g *gateway) rootKey(ctx context.Context, u *auth.User, want auth.Key) (auth.Key, error) {
 	if want.AccessKey == "" {
 		if len(u.Keys) == 0 {
 			return auth.Key{}, nil
@@ -206,7 +221,7 @@ func (g *gateway) ensureRoot(ctx context.Context) (auth.Key, error) {
 			return k, nil
 		}
 	}
-	_, err = g.users.Update(ctx, "root", func(u *auth.User) error { // the configured key replaces the others
+	_, err := g.users.Update(ctx, "root", func(u *auth.User) error { // the configured key replaces the others
 		u.Keys = []auth.Key{want}
 		return nil
 	})

@@ -1,12 +1,15 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"herald/store"
 )
 
 func TestUsers_Lifecycle(t *testing.T) {
@@ -193,31 +196,51 @@ func TestNewKey(t *testing.T) {
 	}
 }
 
+// meeting are the records of several gateways, which all find a key's record
+// missing before any of them writes it.
+type meeting struct {
+	store.Records
+	all *sync.WaitGroup
+	met *sync.Once
+}
+
+func (m meeting) Get(ctx context.Context, name string) ([]byte, uint64, error) {
+	data, version, err := m.Records.Get(ctx, name)
+	if name == keyRecord("AKROOT") {
+		m.met.Do(func() {
+			m.all.Done()
+			m.all.Wait()
+		})
+	}
+	return data, version, err
+}
+
 // Gateways that start together make the same user.
 func TestUsers_CreateConcurrently(t *testing.T) {
 	ctx := t.Context()
-	for range 50 {
-		records := newRecords()
-		errs := make(chan error)
-		for range 4 {
-			go func() {
-				errs <- NewUsers(records).Create(ctx, &User{ID: "root", Keys: []Key{{"AKROOT", "secret"}}})
-			}()
+	records := newRecords()
+	errs := make(chan error)
+	var all sync.WaitGroup
+	all.Add(4)
+	for range 4 {
+		go func() {
+			users := NewUsers(meeting{records, &all, new(sync.Once)})
+			errs <- users.Create(ctx, &User{ID: "root", Keys: []Key{{"AKROOT", "secret"}}})
+		}()
+	}
+	made := 0
+	for range 4 {
+		switch err := <-errs; {
+		case err == nil:
+			made++
+		case !errors.Is(err, ErrUserExists):
+			t.Errorf("Create = %v", err)
 		}
-		made := 0
-		for range 4 {
-			switch err := <-errs; {
-			case err == nil:
-				made++
-			case !errors.Is(err, ErrUserExists):
-				t.Errorf("Create = %v", err)
-			}
-		}
-		if made != 1 {
-			t.Errorf("%d of 4 made the user", made)
-		}
-		if _, key, err := NewUsers(records).ByAccessKey(ctx, "AKROOT"); err != nil || key.SecretKey != "secret" {
-			t.Errorf("ByAccessKey = %+v, %v", key, err)
-		}
+	}
+	if made != 1 {
+		t.Errorf("%d of 4 made the user", made)
+	}
+	if _, key, err := NewUsers(records).ByAccessKey(ctx, "AKROOT"); err != nil || key.SecretKey != "secret" {
+		t.Errorf("ByAccessKey = %+v, %v", key, err)
 	}
 }

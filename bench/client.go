@@ -6,10 +6,10 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http/httputil"
 	"strconv"
 	"strings"
 	"time"
@@ -21,13 +21,17 @@ import (
 type client struct {
 	addr, accessKey string
 	signingKey      []byte
+	payload         string // its SHA-256 in hexadecimal digits, or that it is not signed
 	scope           string
 	conn            net.Conn
 	r               *bufio.Reader
 	buf             []byte
 }
 
-const region = "us-east-1"
+const (
+	region          = "us-east-1"
+	unsignedPayload = "UNSIGNED-PAYLOAD"
+)
 
 func newClient(addr, accessKey, secretKey string) *client {
 	day := time.Now().UTC().Format("20060102")
@@ -36,7 +40,7 @@ func newClient(addr, accessKey, secretKey string) *client {
 		key = mac(key, part)
 	}
 	return &client{
-		addr: addr, accessKey: accessKey, signingKey: key,
+		addr: addr, accessKey: accessKey, signingKey: key, payload: unsignedPayload,
 		scope: day + "/" + region + "/s3/aws4_request",
 	}
 }
@@ -82,8 +86,8 @@ func (c *client) do(method, path, query string, body []byte, keep bool) (status 
 func (c *client) request(b []byte, method, path, query string, length int) []byte {
 	date := time.Now().UTC().Format("20060102T150405Z")
 	canonical := method + "\n" + path + "\n" + query + "\nhost:" + c.addr +
-		"\nx-amz-content-sha256:UNSIGNED-PAYLOAD\nx-amz-date:" + date +
-		"\n\nhost;x-amz-content-sha256;x-amz-date\nUNSIGNED-PAYLOAD"
+		"\nx-amz-content-sha256:" + c.payload + "\nx-amz-date:" + date +
+		"\n\nhost;x-amz-content-sha256;x-amz-date\n" + c.payload
 	sum := sha256.Sum256([]byte(canonical))
 	signature := mac(c.signingKey, "AWS4-HMAC-SHA256\n"+date+"\n"+c.scope+"\n"+hex.EncodeToString(sum[:]))
 	b = append(b, method...)
@@ -95,7 +99,9 @@ func (c *client) request(b []byte, method, path, query string, length int) []byt
 	}
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, c.addr...)
-	b = append(b, "\r\nx-amz-content-sha256: UNSIGNED-PAYLOAD\r\nx-amz-date: "...)
+	b = append(b, "\r\nx-amz-content-sha256: "...)
+	b = append(b, c.payload...)
+	b = append(b, "\r\nx-amz-date: "...)
 	b = append(b, date...)
 	b = append(b, "\r\nAuthorization: AWS4-HMAC-SHA256 Credential="...)
 	b = append(b, c.accessKey...)
@@ -147,7 +153,11 @@ func (c *client) readAnswer(method string, keep bool) (int, []byte, error) {
 	case method == "HEAD" || status == 204 || status == 304:
 		return status, nil, nil
 	case chunked:
-		return status, nil, errors.New("chunked answers are not understood")
+		answer, err := io.ReadAll(httputil.NewChunkedReader(c.r))
+		if err == nil {
+			_, err = c.r.ReadSlice('\n') // no trailer
+		}
+		return status, answer, err
 	case keep:
 		answer, err := io.ReadAll(body)
 		return status, answer, err

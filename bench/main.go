@@ -3,7 +3,6 @@
 package main
 
 import (
-	"crypto/rand"
 	"flag"
 	"fmt"
 	"log"
@@ -46,6 +45,10 @@ func scenarios() []scenario {
 
 func main() {
 	log.SetFlags(0)
+	if len(os.Args) > 1 && os.Args[1] == "rados-store" {
+		mainRadosStore(os.Args[2:])
+		return
+	}
 	var s settings
 	flag.StringVar(&s.gateway, "gateway", "bin/gateway", "the gateway's `binary`")
 	flag.StringVar(&s.dir, "dir", ".", "`directory` below which data are kept while measuring")
@@ -63,8 +66,7 @@ func main() {
 		log.Fatal(err)
 	}
 	s.dir = dir
-	b := &bench{settings: s, body: make([]byte, 4096)}
-	_, _ = rand.Read(b.body)
+	b := &bench{settings: s, body: randomBody()}
 	for _, sc := range scenarios() {
 		if *run != "" && !slices.Contains(strings.Split(*run, ","), sc.name) {
 			continue

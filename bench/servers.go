@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -98,8 +100,10 @@ func (b *bench) stop() {
 }
 
 // addTopic makes a persistent topic with an HTTP endpoint and a notification
-// of the bucket for all creations.
-func (s *server) addTopic(endpoint string) error {
+// of the bucket "bench" for all creations.
+func (s *server) addTopic(endpoint string) error { return s.addTopicTo("bench", endpoint) }
+
+func (s *server) addTopicTo(bucket, endpoint string) error {
 	c := s.client()
 	defer c.close()
 	form := url.Values{
@@ -107,12 +111,16 @@ func (s *server) addTopic(endpoint string) error {
 		"Attributes.entry.1.key": {"push-endpoint"}, "Attributes.entry.1.value": {endpoint},
 		"Attributes.entry.2.key": {"persistent"}, "Attributes.entry.2.value": {"true"},
 	}
-	if _, err := c.expect(http.StatusOK, "POST", "/", "", []byte(form.Encode())); err != nil {
+	body := []byte(form.Encode())
+	sum := sha256.Sum256(body)
+	c.payload = hex.EncodeToString(sum[:]) // radosgw wants that signed
+	if _, err := c.expect(http.StatusOK, "POST", "/", "", body); err != nil {
 		return err
 	}
+	c.payload = unsignedPayload
 	doc := `<NotificationConfiguration><TopicConfiguration><Id>bench</Id><Topic>arn:aws:sns:default::bench</Topic>` +
 		`<Event>s3:ObjectCreated:*</Event></TopicConfiguration></NotificationConfiguration>`
-	_, err := c.expect(http.StatusOK, "PUT", "/bench", "notification=", []byte(doc))
+	_, err := c.expect(http.StatusOK, "PUT", "/"+bucket, "notification=", []byte(doc))
 	return err
 }
 

@@ -271,6 +271,11 @@ type Outcome struct {
 	// marker, overwritten, or removed. Nil when there was none (or it was a
 	// delete marker), or when the change did not concern the current one.
 	Prior *Info
+	// After is the op of this key before this one, which another process may
+	// have made: its events come first. Zero: there is none whose outcome was
+	// kept. It may be one of this process that another has forgotten. Only
+	// SharedOutcomes fill it.
+	After OpID
 }
 
 // Outcomes tells, after a crash, what became of ops. Ops with a zero id have
@@ -289,6 +294,16 @@ type Outcomes interface {
 	// Forget drops outcomes (and bars). Unknown ids are no error. It need not
 	// be durable on return.
 	Forget(ctx context.Context, refs ...OpRef) error
+}
+
+// SharedOutcomes is the optional capability of Outcomes of a store that several
+// processes can have open at once. Outcome.After is filled, so that the ops of
+// a key that were not forgotten form a chain, in the order of the changes.
+type SharedOutcomes interface {
+	Outcomes
+	// Kept tells whether an op that came true is not forgotten, whichever
+	// process made it or may have forgotten it. It bars nothing.
+	Kept(ctx context.Context, id OpID) (bool, error)
 }
 
 // Records are the gateway's own small documents (users, topics, bucket

@@ -155,6 +155,9 @@ func (c *change) attempt(ctx context.Context, h *head) (e *edit, out store.Outco
 	if err != nil {
 		return nil, out, false, err
 	}
+	if former != nil {
+		o.after, out.After = e.state.op, e.state.op
+	}
 	e.finish(&o, former)
 	if c.mark.stale() {
 		if err := c.mark.renew(ctx); err != nil {

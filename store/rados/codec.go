@@ -152,12 +152,13 @@ type outcome struct {
 	changed     bool
 	seq         uint64
 	info, prior *version
-	latest      bool // of info
+	latest      bool       // of info
+	after       store.OpID // the op before this one, if it was not forgotten
 }
 
 func (o *outcome) encode(e *encoder) {
 	var flags byte
-	for i, set := range []bool{o.changed, o.info != nil, o.prior != nil, o.latest} {
+	for i, set := range []bool{o.changed, o.info != nil, o.prior != nil, o.latest, !o.after.IsZero()} {
 		if set {
 			flags |= 1 << i
 		}
@@ -171,6 +172,9 @@ func (o *outcome) encode(e *encoder) {
 			short.encode(e)
 		}
 	}
+	if !o.after.IsZero() {
+		e.raw(o.after[:])
+	}
 }
 
 func decodeOutcome(d *decoder) *outcome {
@@ -182,12 +186,15 @@ func decodeOutcome(d *decoder) *outcome {
 	if flags&4 != 0 {
 		o.prior = decodeVersion(d)
 	}
+	if flags&16 != 0 {
+		d.raw(o.after[:])
+	}
 	return o
 }
 
 // public is o as the contract shows it.
 func (o *outcome) public(key string) store.Outcome {
-	out := store.Outcome{Changed: o.changed, Seq: o.seq}
+	out := store.Outcome{Changed: o.changed, Seq: o.seq, After: o.after}
 	if o.info != nil {
 		out.Info = o.info.info(key, o.latest, nil)
 	}

@@ -26,7 +26,7 @@ type ops struct {
 	live map[store.OpID]*liveOp
 }
 
-var _ store.Outcomes = (*ops)(nil)
+var _ store.SharedOutcomes = (*ops)(nil)
 
 // liveOp is an op of this process that was not forgotten.
 type liveOp struct {
@@ -175,6 +175,15 @@ func (o *ops) line(ctx context.Context, op store.OpID) (*headKey, error) {
 	}
 	k, err := decodeLine(step.Pairs[0].Value)
 	return &k, err
+}
+
+// Kept implements store.SharedOutcomes.
+func (o *ops) Kept(ctx context.Context, id store.OpID) (bool, error) {
+	line, err := o.line(ctx, id)
+	if err != nil {
+		return false, fmt.Errorf("look for %s: %w", id, err)
+	}
+	return line != nil, nil
 }
 
 // former returns the outcome that an edit replaces, if somebody may still ask

@@ -49,7 +49,8 @@ func (d *Driver) crash(t testing.TB) {
 func TestSuite(t *testing.T) {
 	p := newPlace(t)
 	storetest.Run(t, storetest.Harness{
-		Open:  func(t *testing.T) store.Driver { return p.open(t, Options{}) },
-		Crash: func(t *testing.T, d store.Driver) { d.(*Driver).crash(t) },
+		Open:   func(t *testing.T) store.Driver { return p.open(t, Options{}) },
+		Crash:  func(t *testing.T, d store.Driver) { d.(*Driver).crash(t) },
+		Shared: true,
 	})
 }

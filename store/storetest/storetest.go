@@ -35,6 +35,9 @@ type Harness struct {
 	// NoUploads declares that the driver lacks the capability store.Uploads;
 	// otherwise its absence fails the suite.
 	NoUploads bool
+	// Shared declares that several drivers can have the store open at once:
+	// Open is then also called while another is open.
+	Shared bool
 }
 
 // suite is one run of the cases on one store.
@@ -74,6 +77,9 @@ func Run(t *testing.T, h Harness) {
 	}
 	if !h.NoUploads {
 		t.Run("Upload", func(t *testing.T) { s.runAll(t, uploadCases()) })
+	}
+	if h.Shared {
+		t.Run("Shared", func(t *testing.T) { s.runAll(t, sharedCases()) })
 	}
 	if err := s.d.Close(); err != nil {
 		t.Errorf("Close() = %v", err)

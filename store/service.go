@@ -26,8 +26,8 @@ type Service struct {
 	cache  sync.Map // driver's bucket name -> *cachedBucket
 
 	// mu lets buckets come and go one at a time, so that of two requests for
-	// the same name one finds all or nothing of the other. Between gateways
-	// CreateBucket has to do without.
+	// the same name one finds all or nothing of the other. Gateways that share
+	// a store have to do without.
 	mu sync.Mutex
 }
 
@@ -126,17 +126,15 @@ func (s *Service) CreateBucket(ctx context.Context, info BucketInfo) error {
 	}
 	info.Created = time.Now().UTC()
 	info.ID = NewOpID().String()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch _, err := s.driver.OpenBucket(ctx, name); {
-	case err == nil:
-		return ErrBucketAlreadyExists
-	case !errors.Is(err, ErrNoSuchBucket):
+	data, err := json.Marshal(&info)
+	if err != nil {
 		return fmt.Errorf("create bucket %s: %w", name, err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	// The record first: the other way round a crash would leave a bucket that
 	// belongs to nobody.
-	if err := s.claim(ctx, name, &info); err != nil {
+	if err := s.claim(ctx, name, data, s.absent); err != nil {
 		return fmt.Errorf("create bucket %s: %w", name, err)
 	}
 	// From here on a client that went away must not leave it half made.
@@ -144,32 +142,43 @@ func (s *Service) CreateBucket(ctx context.Context, info BucketInfo) error {
 	if err := s.driver.CreateBucket(ctx, name); err != nil {
 		return fmt.Errorf("create bucket %s: %w", name, err)
 	}
-	// Another gateway may have put its record over ours, and then lost.
-	if err := s.claim(ctx, name, &info); err != nil {
+	// Another gateway may have put its record over ours, and then lost. One
+	// that looked before the bucket was there, and puts its record only now,
+	// is refused, because ours has another version.
+	if err := s.claim(ctx, name, data, func(context.Context, string) error { return nil }); err != nil {
 		return fmt.Errorf("create bucket %s: %w", name, err)
 	}
 	return nil
 }
 
-// claim makes info the bucket's record, whatever was there.
-func (s *Service) claim(ctx context.Context, name string, info *BucketInfo) error {
-	data, err := json.Marshal(info)
-	if err != nil {
-		return err
+// absent is an error if a bucket is there.
+func (s *Service) absent(ctx context.Context, name string) error {
+	_, err := s.driver.OpenBucket(ctx, name)
+	switch {
+	case err == nil:
+		return ErrBucketAlreadyExists
+	case errors.Is(err, ErrNoSuchBucket):
+		return nil
 	}
+	return err
+}
+
+// claim writes a bucket's record over what was there, if allowed finds no
+// error after that was read.
+func (s *Service) claim(ctx context.Context, name string, data []byte, allowed func(ctx context.Context, name string) error) error {
 	for {
-		cur, version, err := s.driver.Records().Get(ctx, recordName(name))
-		switch {
-		case err == nil:
-			var there BucketInfo
-			if json.Unmarshal(cur, &there) == nil && there.ID == info.ID {
-				return nil
-			}
-		case !errors.Is(err, ErrNoSuchRecord):
+		_, version, err := s.driver.Records().Get(ctx, recordName(name))
+		if err != nil && !errors.Is(err, ErrNoSuchRecord) {
+			return err
+		}
+		if err := allowed(ctx, name); err != nil {
 			return err
 		}
 		_, err = s.driver.Records().Put(ctx, recordName(name), data, version)
 		if !errors.Is(err, ErrRecordConflict) {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
 			return err
 		}
 	}
@@ -273,19 +282,23 @@ func (s *Service) DeleteBucket(ctx context.Context, tenant, bucket string) error
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	cur, err := s.record(ctx, name)
+	if err != nil {
+		return err
+	}
 	if err := s.driver.DeleteBucket(ctx, name); err != nil {
 		return err
 	}
 	s.cache.Delete(name)
-	// The bucket is gone. Should its record stay, by an error or because
-	// another gateway is at it, that is harmless: see Service.
+	// The bucket is gone. Should its record stay, that is harmless: see
+	// Service. The record of one that another gateway made since must stay.
 	ctx = context.WithoutCancel(ctx)
 	for range 3 {
-		_, version, err := s.driver.Records().Get(ctx, recordName(name))
-		if err != nil {
+		now, err := s.record(ctx, name)
+		if err != nil || now.ID != cur.ID || now.version == 0 {
 			return nil
 		}
-		if err := s.driver.Records().Delete(ctx, recordName(name), version); !errors.Is(err, ErrRecordConflict) {
+		if err := s.driver.Records().Delete(ctx, recordName(name), now.version); !errors.Is(err, ErrRecordConflict) {
 			return nil
 		}
 	}

@@ -211,6 +211,55 @@ func TestService_OtherGateway(t *testing.T) {
 	}
 }
 
+// TestService_LateGateway: another gateway looked before the bucket was there,
+// and goes on when it is.
+func TestService_LateGateway(t *testing.T) {
+	s, f, _ := newService(t)
+	looked, made := make(chan struct{}), make(chan struct{})
+	var first atomic.Bool
+	f.Hook = func(c storetest.Call) (bool, error) {
+		if c.Op == "Records.Put" && first.CompareAndSwap(false, true) { // the late one's
+			close(looked)
+			<-made
+		}
+		return true, nil
+	}
+	late := make(chan error)
+	go func() {
+		late <- store.NewService(f).CreateBucket(context.Background(), store.BucketInfo{Name: "bucket", Owner: "eve"})
+	}()
+	<-looked
+	mustCreate(t, s, "", "bucket", "alice")
+	close(made)
+	wantErr(t, "CreateBucket of the late one", <-late, store.ErrBucketAlreadyExists)
+	if info := mustInfo(t, s, "", "bucket"); info.Owner != "alice" {
+		t.Errorf("the bucket belongs to %q", info.Owner)
+	}
+}
+
+// TestService_DeletedAndMade: a gateway that has deleted a bucket finds, when it
+// removes the record, that another one has made the bucket again.
+func TestService_DeletedAndMade(t *testing.T) {
+	s, f, _ := newService(t)
+	mustCreate(t, s, "", "bucket", "alice")
+	var deleted atomic.Bool
+	f.Hook = func(c storetest.Call) (bool, error) {
+		switch {
+		case c.Op == "DeleteBucket":
+			deleted.Store(true)
+		case c.Op == "Records.Get" && deleted.CompareAndSwap(true, false):
+			return true, store.NewService(f.Driver).CreateBucket(context.Background(), store.BucketInfo{Name: "bucket", Owner: "bob"})
+		}
+		return true, nil
+	}
+	if err := s.DeleteBucket(t.Context(), "", "bucket"); err != nil {
+		t.Errorf("DeleteBucket = %v", err)
+	}
+	if info := mustInfo(t, s, "", "bucket"); info.Owner != "bob" {
+		t.Errorf("the bucket belongs to %q", info.Owner)
+	}
+}
+
 // TestService_Adopted: a directory that another program made is a bucket
 // without an owner.
 func TestService_Adopted(t *testing.T) {
@@ -239,16 +288,18 @@ func TestService_Adopted(t *testing.T) {
 	}
 }
 
+// TestService_CreateRace: through one gateway, and through several.
 func TestService_CreateRace(t *testing.T) {
-	s, _, _ := newService(t)
-	for round := range 10 {
+	s, f, _ := newService(t)
+	services := []*store.Service{s, s, store.NewService(f), store.NewService(f)}
+	for round := range 30 {
 		name := fmt.Sprint("bucket-", round)
 		var winner atomic.Value
 		var wg sync.WaitGroup
 		for i := range 8 {
 			wg.Go(func() {
 				owner := fmt.Sprint("user", i)
-				err := s.CreateBucket(context.Background(), store.BucketInfo{Name: name, Owner: owner})
+				err := services[i%len(services)].CreateBucket(context.Background(), store.BucketInfo{Name: name, Owner: owner})
 				switch {
 				case err == nil && winner.Swap(owner) != nil:
 					t.Error("two made the same bucket")

@@ -19,7 +19,8 @@ const (
 )
 
 // omapCache keeps values of one object's omap, for less than a second: it
-// knows the object's version, and asks for it again.
+// knows the object's version, and asks for it again. That something is not
+// there is not kept: who made it by one gateway may use it at once by another.
 type omapCache struct {
 	io  *librados.IO
 	oid string
@@ -48,7 +49,7 @@ func (c *omapCache) known(key string) ([][]byte, bool) {
 	v, ok := c.values[key]
 	age := time.Since(c.checked)
 	switch {
-	case !ok || age > cacheStale:
+	case !ok || v[0] == nil || age > cacheStale:
 		return nil, false
 	case age > cacheFresh && !c.asking:
 		c.asking = true
@@ -96,6 +97,9 @@ func (c *omapCache) keep(key string, values [][]byte, version uint64, at time.Ti
 	}
 	c.values[key] = values
 }
+
+// forget tells that what is kept is not what the cluster has.
+func (c *omapCache) forget() { c.wrote(0) }
 
 // wrote tells of a change by ourselves, which made a version of the object.
 func (c *omapCache) wrote(version uint64) {

@@ -95,6 +95,7 @@ func (r *records) change(ctx context.Context, name string, op *librados.WriteOp,
 		r.cache.wrote(version)
 		return nil
 	case errors.Is(err, librados.ErrMismatch), errors.Is(err, syscall.ENOENT):
+		r.cache.forget()
 		return store.ErrRecordConflict
 	case !unsure(err):
 		return storeError("write record "+name, err)
@@ -104,7 +105,7 @@ func (r *records) change(ctx context.Context, name string, op *librados.WriteOp,
 	ctx, cancel := detached(ctx)
 	defer cancel()
 	if now, e := r.version(ctx, name); e == nil && now == to && from != to {
-		r.cache.wrote(0)
+		r.cache.forget()
 		return nil
 	}
 	return fmt.Errorf("write record %s: %w: %w", name, store.ErrUnknownOutcome, err)

@@ -20,6 +20,7 @@ type result struct {
 	p99      time.Duration
 	cpu      time.Duration // of the server, user and system; 0: not known
 	queueCPU time.Duration // of the queues' server; 0: there is none
+	ownCPU   time.Duration // of this program: clients, and endpoint of events
 }
 
 func (r result) rate() float64 { return float64(r.requests) / r.elapsed.Seconds() }
@@ -32,12 +33,20 @@ func (r result) String() string {
 		s = fmt.Sprintf("%9.0f MiB/s", r.mib())
 	}
 	if r.cpu > 0 {
-		s += fmt.Sprintf("  server CPU %4.0f µs/request", float64(r.cpu.Microseconds())/float64(r.requests))
+		s += fmt.Sprintf("  server CPU %4.0f µs/request", r.each(r.cpu))
 	}
 	if r.queueCPU > 0 {
-		s += fmt.Sprintf(", queue %4.0f µs", float64(r.queueCPU.Microseconds())/float64(r.requests))
+		s += fmt.Sprintf(", queue %4.0f µs", r.each(r.queueCPU))
+	}
+	if r.cpu > 0 {
+		s += fmt.Sprintf(", clients %4.0f µs", r.each(r.ownCPU))
 	}
 	return s
+}
+
+// each is a time in microseconds for each request.
+func (r result) each(t time.Duration) float64 {
+	return float64(t.Microseconds()) / float64(max(r.requests, 1))
 }
 
 // load runs op from several workers for a time, or until total requests were
@@ -52,7 +61,7 @@ func load(workers, total int, duration time.Duration, pid int, newWorker func() 
 		latencies   []time.Duration
 		firstErr    error
 	)
-	before := cpuTime(pid)
+	before, own := cpuTime(pid), cpuTime(os.Getpid())
 	start := time.Now()
 	timer := time.AfterFunc(duration, func() { stop.Store(true) })
 	defer timer.Stop()
@@ -86,7 +95,7 @@ func load(workers, total int, duration time.Duration, pid int, newWorker func() 
 		})
 	}
 	wg.Wait()
-	r := result{requests: len(latencies), bytes: bytes.Load(), elapsed: time.Since(start), cpu: cpuTime(pid) - before}
+	r := result{requests: len(latencies), bytes: bytes.Load(), elapsed: time.Since(start), cpu: cpuTime(pid) - before, ownCPU: cpuTime(os.Getpid()) - own}
 	if firstErr != nil {
 		return r, firstErr
 	}

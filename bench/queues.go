@@ -62,9 +62,19 @@ func (b *bench) queuePuts() error {
 	}
 	for _, l := range loads[1:] {
 		ratio("PUT 4 KiB with a persistent topic of none: "+l.name, m[l.name].rate(), m[none].rate(), 0.85)
+		processorTime(l.name, m[l.name], m[none])
 	}
 	b.stop()
 	return nil
+}
+
+// processorTime prints what a request takes of the processors, and what it would
+// make of the rate if nothing else bounded it: other programs disturb it less
+// than they do the rate.
+func processorTime(name string, got, of result) {
+	all := func(r result) float64 { return r.each(r.cpu + r.queueCPU + r.ownCPU) }
+	fmt.Printf("CPU      %-60s %5.1f %%: gateway %.0f + %.0f, queue %.0f, clients and endpoint %.0f + %.0f µs/request\n", name, 100*all(of)/all(got),
+		of.each(of.cpu), got.each(got.cpu)-of.each(of.cpu), got.each(got.queueCPU), of.each(of.ownCPU), got.each(got.ownCPU)-of.each(of.ownCPU))
 }
 
 // queueServer is what was started for a gateway's queues.

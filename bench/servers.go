@@ -124,18 +124,6 @@ func (s *server) addTopicTo(bucket, endpoint string) error {
 	return err
 }
 
-// sink is an HTTP endpoint that answers 200 at once.
-func (b *bench) sink() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	go func() { // until the process ends
-		_ = http.Serve(l, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
-	}()
-	return "http://" + l.Addr().String() + "/", nil
-}
-
 // nginx serves a directory, as many workers as cores.
 func (b *bench) nginx(root string) (*server, error) {
 	bin, err := exec.LookPath("nginx")

@@ -263,7 +263,7 @@ func readEnviron(environ []string, opts []option) error {
 
 // reservedEnv are variables of Herald that are no options of the gateway:
 // those of its tests and of fault injection.
-var reservedEnv = []string{"HERALD_CONFIG", "HERALD_FAULT", "HERALD_LONG", "HERALD_CRASH_KILLS", "HERALD_GATEWAY"}
+var reservedEnv = []string{"HERALD_CONFIG", "HERALD_FAULT", "HERALD_LONG", "HERALD_CRASH_KILLS", "HERALD_GATEWAY", "HERALD_LINEAR_TIME"}
 
 // suggest returns a hint at the known word nearest to an unknown one.
 func suggest(word string, known []string) string {

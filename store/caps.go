@@ -74,6 +74,16 @@ type UploadPage struct {
 	NextUploadIDMarker string
 }
 
+// Sharer is the optional capability of a Writer to refer to the bytes of another
+// object rather than to copy them.
+type Sharer interface {
+	// Share takes length bytes from off of a Reader, if it can do so without
+	// reading them: nothing was written yet, it is a Reader of the same driver,
+	// and the bytes can be shared. Else it answers false, and has done nothing.
+	// What is written afterwards follows them.
+	Share(src Reader, off, length int64) (bool, error)
+}
+
 // Checker is the optional capability of a Driver to answer for its health:
 // nil when it can serve reads and writes.
 type Checker interface {

@@ -3,6 +3,7 @@
 package rados
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"maps"
@@ -26,13 +27,24 @@ type version struct {
 	// segments are where the bytes are, in their order; none: in the head
 	// (only the null version's), or there are no bytes.
 	segments []segment
+	stored   int64 // bytes in the head, where they are compressed there; 0: they are not
 }
 
-// segment is a run of bytes in tails of one TAG, from their beginning.
+// segment is a run of bytes: all that is in tails of one TAG.
 type segment struct {
 	tag  store.OpID
 	size int64 // bytes, more than 0
+	// bid is the bucket in which the tails were written; "": that of who names
+	// them. Only those of a reference may be in another.
+	bid string
+	// ref is the change that holds a reference to the tails; zero: they belong
+	// to who names them. See refs.go.
+	ref    store.OpID
+	stored int64 // bytes in the tails, where some are compressed; 0: none is
 }
+
+// in returns the bucket whose tails they are, if bid names them.
+func (s *segment) in(bid string) string { return cmp.Or(s.bid, bid) }
 
 // inline tells whether the version's bytes are in the head.
 func (v *version) inline() bool { return v.size > 0 && len(v.segments) == 0 }
@@ -50,6 +62,8 @@ const (
 	flagMarker = 1 << iota
 	flagNull   // the null version; no id follows
 	flagMD5    // the ETag is 32 hexadecimal digits, kept as 16 bytes
+	flagLong   // each segment is followed by its flags, and what they tell of
+	flagPacked // the bytes in the head are compressed; how many they are follows
 )
 
 func (v *version) encode(e *encoder) {
@@ -63,6 +77,12 @@ func (v *version) encode(e *encoder) {
 	if isHex(v.etag, 16) {
 		flags |= flagMD5
 	}
+	if slices.ContainsFunc(v.segments, func(s segment) bool { return s.flags() != 0 }) {
+		flags |= flagLong
+	}
+	if v.stored > 0 {
+		flags |= flagPacked
+	}
 	e.byte(flags)
 	if flags&flagNull == 0 {
 		e.string(v.id)
@@ -75,11 +95,75 @@ func (v *version) encode(e *encoder) {
 	} else {
 		e.string(v.etag)
 	}
-	e.uint(uint64(len(v.segments)))
-	for _, s := range v.segments {
-		e.raw(s.tag[:])
-		e.uint(uint64(s.size))
+	if flags&flagPacked != 0 {
+		e.uint(uint64(v.stored))
 	}
+	e.uint(uint64(len(v.segments)))
+	for i := range v.segments {
+		v.segments[i].encode(e, flags&flagLong != 0)
+	}
+}
+
+// Flags of an encoded segment.
+const (
+	segmentBucket = 1 << iota
+	segmentRef
+	segmentStored
+	segmentFlags // all flags are below
+)
+
+func (s *segment) flags() (flags byte) {
+	if s.bid != "" {
+		flags |= segmentBucket
+	}
+	if !s.ref.IsZero() {
+		flags |= segmentRef
+	}
+	if s.stored > 0 {
+		flags |= segmentStored
+	}
+	return flags
+}
+
+func (s *segment) encode(e *encoder, long bool) {
+	e.raw(s.tag[:])
+	e.uint(uint64(s.size))
+	if !long {
+		return
+	}
+	flags := s.flags()
+	e.byte(flags)
+	if flags&segmentBucket != 0 {
+		e.bid(s.bid)
+	}
+	if flags&segmentRef != 0 {
+		e.raw(s.ref[:])
+	}
+	if flags&segmentStored != 0 {
+		e.uint(uint64(s.stored))
+	}
+}
+
+func decodeSegment(d *decoder, long bool) (s segment) {
+	d.raw(s.tag[:])
+	s.size = d.size()
+	if !long {
+		return s
+	}
+	flags := d.byte()
+	if flags >= segmentFlags {
+		d.fail()
+	}
+	if flags&segmentBucket != 0 {
+		s.bid = d.bid()
+	}
+	if flags&segmentRef != 0 {
+		d.raw(s.ref[:])
+	}
+	if flags&segmentStored != 0 {
+		s.stored = d.size()
+	}
+	return s
 }
 
 func decodeVersion(d *decoder) *version {
@@ -96,12 +180,11 @@ func decodeVersion(d *decoder) *version {
 	} else {
 		v.etag = d.string()
 	}
-	n := d.count()
-	for range n {
-		var s segment
-		d.raw(s.tag[:])
-		s.size = d.size()
-		v.segments = append(v.segments, s)
+	if flags&flagPacked != 0 {
+		v.stored = d.size()
+	}
+	for range d.count() {
+		v.segments = append(v.segments, decodeSegment(d, flags&flagLong != 0))
 	}
 	return v
 }
@@ -168,7 +251,7 @@ func (o *outcome) encode(e *encoder) {
 	for _, v := range []*version{o.info, o.prior} {
 		if v != nil {
 			short := *v
-			short.segments = nil
+			short.segments, short.stored = nil, 0
 			short.encode(e)
 		}
 	}

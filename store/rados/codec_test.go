@@ -19,8 +19,10 @@ func someVersions() []*version {
 	tag := store.OpID{1, 2, 3, 15: 9}
 	return []*version{
 		{id: store.NullVersion, size: 5, etag: strings.Repeat("ab", 16), modTime: 1, seq: 2},
-		{id: newVersionID(7, tag), size: 5 << 20, etag: "x-2", modTime: -1, seq: 7, segments: []segment{{tag, 4 << 20}, {store.OpID{5}, 1 << 20}}},
+		{id: newVersionID(7, tag), size: 5 << 20, etag: "x-2", modTime: -1, seq: 7, segments: []segment{{tag: tag, size: 4 << 20}, {tag: store.OpID{5}, size: 1 << 20}}},
 		{id: newVersionID(8, tag), marker: true, seq: 8},
+		{id: newVersionID(8, tag), size: 6 << 20, etag: "y", segments: []segment{{tag: tag, size: 4 << 20, ref: store.OpID{7}}, {tag: store.OpID{5}, size: 2 << 20, ref: store.OpID{7}, bid: "0123456789abcdef", stored: 77}}},
+		{id: store.NullVersion, size: 60_000, stored: 1000, etag: "z"},
 	}
 }
 

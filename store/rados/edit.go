@@ -86,7 +86,7 @@ func (e *edit) discard(v *version) {
 	if v.inline() {
 		e.next.data, e.setData, e.newData = false, true, nil
 	}
-	for _, s := range v.segments {
+	for _, s := range garbageOf(v.segments) {
 		e.garbage = append(e.garbage, s)
 		e.set = append(e.set, librados.Pair{Key: keyGarbage + s.tag.String(), Value: encodeNote(s.size, time.Now())})
 	}

@@ -4,6 +4,7 @@ package rados
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 )
 
@@ -17,6 +18,9 @@ func (e *encoder) uint(v uint64)   { e.b = binary.AppendUvarint(e.b, v) }
 func (e *encoder) int(v int64)     { e.b = binary.AppendVarint(e.b, v) }
 func (e *encoder) raw(v []byte)    { e.b = append(e.b, v...) }
 func (e *encoder) string(v string) { e.uint(uint64(len(v))); e.b = append(e.b, v...) }
+
+// bid is the id of a bucket: 16 hexadecimal digits.
+func (e *encoder) bid(v string) { e.b, _ = hex.AppendDecode(e.b, []byte(v)) }
 
 // decoder reads what encoder wrote. After the first error all values are zero
 // and err is set.
@@ -74,6 +78,12 @@ func (d *decoder) raw(v []byte) {
 		return
 	}
 	d.b = d.b[copy(v, d.b):]
+}
+
+func (d *decoder) bid() string {
+	var v [8]byte
+	d.raw(v[:])
+	return hex.EncodeToString(v[:])
 }
 
 func (d *decoder) string() string {

@@ -201,7 +201,28 @@ func (t *trash) next() (item trashItem, ok bool) {
 // noteAge is when whoever noted garbage in a head is taken for dead.
 const noteAge = 10 * time.Minute
 
-// encodeNote is the value of g/TAG.
+// garbageOf is what nothing uses any more when nothing uses these segments: the
+// tails that are their own, and all (size 0) of those who hold references.
+func garbageOf(segments []segment) (garbage []segment) {
+	all := make(map[store.OpID]bool)
+	for _, s := range segments {
+		if !s.ref.IsZero() {
+			all[s.ref] = true
+		}
+	}
+	for _, s := range segments {
+		if !all[s.holder()] {
+			garbage = append(garbage, segment{tag: s.tag, size: s.size})
+		}
+	}
+	for tag := range all {
+		garbage = append(garbage, segment{tag: tag})
+	}
+	return garbage
+}
+
+// encodeNote is the value of g/TAG; size 0 stands for all that TAG has: tails
+// whose number nobody knows, and references.
 func encodeNote(size int64, at time.Time) []byte {
 	return binary.AppendUvarint(binary.AppendUvarint(nil, uint64(size)), uint64(at.Unix()))
 }
@@ -223,7 +244,7 @@ func (d *Driver) collectNotes(ctx context.Context, k headKey) (left bool, err er
 			left = true
 			return true
 		}
-		garbage = append(garbage, segment{tag, size})
+		garbage = append(garbage, segment{tag: tag, size: size})
 		return true
 	})
 	if err != nil {
@@ -235,13 +256,21 @@ func (d *Driver) collectNotes(ctx context.Context, k headKey) (left bool, err er
 	return left, err
 }
 
-// collect removes tails and the notes of them.
+// removeGarbage removes what garbageOf or a note tells of.
+func (d *Driver) removeGarbage(ctx context.Context, bid string, s segment) error {
+	if s.size == 0 {
+		return d.removeAll(ctx, bid, s.tag)
+	}
+	return d.removeTails(ctx, bid, s)
+}
+
+// collect removes tails and references, and the notes of them.
 func (d *Driver) collect(ctx context.Context, k headKey, garbage []segment) error {
 	op := librados.NewWrite()
 	op.AssertExists()
 	var notes []string
 	for _, s := range garbage {
-		if err := d.removeTails(ctx, k.bid, s); err != nil {
+		if err := d.removeGarbage(ctx, k.bid, s); err != nil {
 			return err
 		}
 		notes = append(notes, keyGarbage+s.tag.String())

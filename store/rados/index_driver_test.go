@@ -112,7 +112,9 @@ func (g *gateways) step(ctx context.Context, i int, r *rand.Rand) error {
 		return err
 	}
 	key, v, op := g.key(r), store.Versioning(r.IntN(3)), store.NewOpID()
-	switch r.IntN(9) {
+	switch r.IntN(11) {
+	case 9, 10:
+		err = copyObject(ctx, b, g.key(r), b, key, store.CommitOptions{Op: op, Versioning: v})
 	case 8:
 		err = randomUpload(ctx, r, b, key, store.CommitOptions{Op: op, Versioning: v})
 	case 0:

@@ -79,8 +79,8 @@ func (d *Driver) eachNoncurrent(ctx context.Context, k headKey, f func(v *versio
 
 // repairHead implements headReader. A change that did not happen is barred by
 // an operation guarded as all changes are, so that a writer that still lives
-// fails before its commit point; then its tails are removed. What one that did
-// happen left unused is for sweepHead.
+// fails before its commit point; then its tails and references are removed. What
+// one that did happen left unused is for sweepHead.
 func (d *Driver) repairHead(ctx context.Context, bid, key string, tag store.OpID) error {
 	k := headKey{bid, key}
 	for ; ; wait(ctx, time.Millisecond) {
@@ -104,7 +104,7 @@ func (d *Driver) repairHead(ctx context.Context, bid, key string, tag store.OpID
 				continue
 			}
 		}
-		return d.removeUnknownTails(ctx, bid, tag)
+		return d.removeAll(ctx, bid, tag)
 	}
 }
 
@@ -124,16 +124,35 @@ func (d *Driver) uses(ctx context.Context, h *head, tag store.OpID) (bool, error
 	return used, err
 }
 
-// has tells whether some of the bytes are in tails of tag.
+// has tells whether some of the bytes are in tails that tag owns, or to which it
+// holds a reference.
 func (v *version) has(tag store.OpID) bool {
-	return v != nil && slices.ContainsFunc(v.segments, func(s segment) bool { return s.tag == tag })
+	return v != nil && slices.ContainsFunc(v.segments, func(s segment) bool { return s.holder() == tag })
+}
+
+// holder is the change, or the part, that keeps the tails from being removed.
+func (s *segment) holder() store.OpID {
+	if s.ref.IsZero() {
+		return s.tag
+	}
+	return s.ref
 }
 
 // removeUnknownTails removes the tails of an upload of which nobody knows how
 // long it was: they were written tailsAtOnce beside each other.
 func (d *Driver) removeUnknownTails(ctx context.Context, bid string, tag store.OpID) error {
-	missing := 0
-	for n := int64(0); missing <= 2*tailsAtOnce; n++ {
+	gone, was, err := d.disown(ctx, tailsName{bid, tag})
+	if err != nil {
+		return fmt.Errorf("remove the tails of %s: %w", tag, err)
+	}
+	if !gone {
+		return nil
+	}
+	missing := 1
+	if was {
+		missing = 0
+	}
+	for n := int64(1); missing <= 2*tailsAtOnce; n++ {
 		there, err := d.removeTail(ctx, bid, tag, n)
 		if err != nil {
 			return fmt.Errorf("remove the tails of %s: %w", tag, err)

@@ -77,7 +77,11 @@ func (p *testPlace) randomChanges(t *testing.T, meanwhile func()) {
 func randomChange(ctx context.Context, r *rand.Rand, b store.Bucket) error {
 	key := fmt.Sprint("k", r.IntN(5))
 	versioning := store.Versioning(r.IntN(3))
-	switch r.IntN(5) {
+	switch r.IntN(6) {
+	case 5:
+		if err := randomCopy(ctx, r, b, key, versioning); err != nil {
+			return fmt.Errorf("copy to %s: %w", key, err)
+		}
 	case 4:
 		if err := randomUpload(ctx, r, b.(store.Uploads), key, store.CommitOptions{Versioning: versioning}); err != nil {
 			return fmt.Errorf("upload of %s: %w", key, err)
@@ -125,19 +129,32 @@ func TestDrivers_LeaveNoTails(t *testing.T) {
 	g.place.check(t, testBucket)
 }
 
-// check compares the listing of a bucket with its heads, and looks for tails
-// that are missing, or that nothing knows of.
-func (p *testPlace) check(t *testing.T, name string) {
+// check compares the listings of buckets with their heads, and looks for tails
+// that are missing, or that nothing knows of. No other bucket may have any.
+func (p *testPlace) check(t *testing.T, names ...string) {
 	t.Helper()
 	d := p.open(t, Options{})
 	defer func() { _ = d.Close() }()
-	sb, err := d.OpenBucket(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := sb.(*bucket)
-	keys, tails := d.objects(t, b.bid)
+	_, tails := d.objects(t, "")
 	all := maps.Clone(tails)
+	for _, name := range names {
+		sb, err := d.OpenBucket(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.checkBucket(t, sb.(*bucket), all, tails)
+	}
+	d.checkRefs(t, all, tails)
+	for oid := range tails {
+		t.Errorf("nothing uses %s", oid)
+	}
+}
+
+// checkBucket compares the listing of a bucket with its heads, and takes the
+// tails that it uses out of the map.
+func (d *Driver) checkBucket(t *testing.T, b *bucket, all, tails map[string]bool) {
+	t.Helper()
+	keys, _ := d.objects(t, b.bid)
 	var want []string
 	for _, key := range keys {
 		want = append(want, d.checkKey(t, b.head(key), tails)...)
@@ -147,14 +164,11 @@ func (p *testPlace) check(t *testing.T, name string) {
 		t.Errorf("listing:\n%s\nheads:\n%s", strings.Join(listed, "\n"), strings.Join(want, "\n"))
 	}
 	d.checkUploads(t, b, all, tails)
-	for oid := range tails {
-		t.Errorf("nothing uses %s", oid)
-	}
 	t.Logf("%d heads, %d versions", len(keys), len(want))
 }
 
 // objects returns the keys of a bucket that have heads, sorted, and the names
-// of all tails.
+// of all tails and lists of references.
 func (d *Driver) objects(t *testing.T, bid string) (keys []string, tails map[string]bool) {
 	t.Helper()
 	tails = map[string]bool{}
@@ -167,7 +181,7 @@ func (d *Driver) objects(t *testing.T, bid string) (keys []string, tails map[str
 			if err != nil {
 				t.Fatal(err)
 			}
-			if strings.HasPrefix(oid, prefixTail) {
+			if strings.HasPrefix(oid, prefixTail) || strings.HasPrefix(oid, prefixRefs) {
 				tails[oid] = true
 			} else if esc, ok := strings.CutPrefix(oid, prefixHead+bid+"."); ok {
 				key, ok := unescapeKey(esc)
@@ -214,6 +228,11 @@ func (d *Driver) checkKey(t *testing.T, k headKey, tails map[string]bool) (lines
 	}
 	use := func(v *version) {
 		for _, s := range v.segments {
+			if !s.ref.IsZero() { // checkRefs looks at the tails
+				d.checkRef(t, k.bid, s)
+				delete(tails, tailsName{k.bid, s.ref}.refsOID())
+				continue
+			}
 			for n := range tailCount(s.size) {
 				if oid := tailOID(k.bid, s.tag, n); tails[oid] {
 					delete(tails, oid)
@@ -247,6 +266,7 @@ func (d *Driver) checkKey(t *testing.T, k headKey, tails map[string]bool) (lines
 		for n := range tailCount(size) {
 			delete(tails, tailOID(k.bid, tag, n))
 		}
+		delete(tails, tailsName{k.bid, tag}.refsOID())
 		return true
 	})
 	if err != nil {

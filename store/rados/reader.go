@@ -156,7 +156,7 @@ func (r *reader) WriteRangeTo(w io.Writer, off, length int64) (int64, error) {
 		answers[i] = make(chan pieceRead, 1)
 		p := pieces[i]
 		go func() {
-			data, err := r.d.readTail(ctx, r.bid, p.tag, p.off, p.n)
+			data, err := r.d.readTail(ctx, p.tails, p.off, p.n)
 			answers[i] <- pieceRead{data, err}
 		}()
 	}
@@ -183,9 +183,9 @@ func (r *reader) WriteRangeTo(w io.Writer, off, length int64) (int64, error) {
 
 // piece is what one operation reads.
 type piece struct {
-	tag store.OpID
-	off int64 // among the TAG's bytes
-	n   int
+	tails tailsName
+	off   int64 // among the bytes of tails
+	n     int
 }
 
 type pieceRead struct {
@@ -203,7 +203,7 @@ func (r *reader) pieces(off, length int64) []piece {
 		}
 		for off < s.size && length > 0 {
 			n := min(length, s.size-off, readPiece-off%readPiece)
-			list = append(list, piece{s.tag, off, int(n)})
+			list = append(list, piece{tailsName{s.in(r.bid), s.tag}, off, int(n)})
 			off, length = off+n, length-n
 		}
 		if length == 0 {

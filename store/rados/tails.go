@@ -128,7 +128,7 @@ func (t *tailWriter) abort(done func()) {
 	t.buf = nil
 	started := t.d.bg.start(func(ctx context.Context) {
 		t.wg.Wait()
-		if err := t.d.removeTails(ctx, t.bid, segment{t.tag, t.next * tailSize}); err != nil {
+		if err := t.d.removeTails(ctx, t.bid, segment{tag: t.tag, size: t.next * tailSize}); err != nil {
 			t.d.log.Warn("remove the tails of what was given up", "tag", t.tag, "err", err)
 			return
 		}
@@ -139,17 +139,27 @@ func (t *tailWriter) abort(done func()) {
 	}
 }
 
-// removeTails removes the tails of a run of bytes. Those that are not there are
-// no error.
+// removeTails removes the tails of a run of bytes, by their owner, unless
+// others hold references to them. Those that are not there are no error.
 func (d *Driver) removeTails(ctx context.Context, bid string, s segment) error {
+	name := tailsName{bid, s.tag}
+	gone, _, err := d.disown(ctx, name)
+	if err != nil || !gone {
+		return err
+	}
+	return d.removeRest(ctx, name, s.size)
+}
+
+// removeRest removes what follows the first tail, which is gone.
+func (d *Driver) removeRest(ctx context.Context, tails tailsName, size int64) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex // guards first
 	var first error
 	room := make(chan struct{}, removeAtOnce)
-	for n := range tailCount(s.size) {
+	for n := int64(1); n < tailCount(size); n++ {
 		room <- struct{}{}
 		wg.Go(func() {
-			if _, err := d.removeTail(ctx, bid, s.tag, n); err != nil {
+			if _, err := d.removeTail(ctx, tails.bid, tails.tag, n); err != nil {
 				mu.Lock()
 				first = errors.Join(first, err)
 				mu.Unlock()
@@ -161,7 +171,8 @@ func (d *Driver) removeTails(ctx context.Context, bid string, s segment) error {
 	return first
 }
 
-// removeTail tells whether there was one.
+// removeTail removes a tail that is not the first; it tells whether there was
+// one.
 func (d *Driver) removeTail(ctx context.Context, bid string, tag store.OpID, n int64) (bool, error) {
 	op := librados.NewWrite()
 	op.Remove()
@@ -173,10 +184,10 @@ func (d *Driver) removeTail(ctx context.Context, bid string, tag store.OpID, n i
 }
 
 // readTail reads bytes of one tail; fewer than asked for are an error.
-func (d *Driver) readTail(ctx context.Context, bid string, tag store.OpID, off int64, n int) ([]byte, error) {
+func (d *Driver) readTail(ctx context.Context, tails tailsName, off int64, n int) ([]byte, error) {
 	op := librados.NewRead()
 	step := op.Read(uint64(off%tailSize), uint64(n))
-	oid := tailOID(bid, tag, off/tailSize)
+	oid := tailOID(tails.bid, tails.tag, off/tailSize)
 	if _, err := d.data.Operate(ctx, oid, op, 0); err != nil {
 		return nil, err
 	}

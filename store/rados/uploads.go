@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"syscall"
 	"time"
 
 	librados "herald/rados"
@@ -292,11 +291,6 @@ func (d *Driver) cameTrue(ctx context.Context, u *upload) (bool, *head, error) {
 	if used, err := d.uses(ctx, h, u.end.witness); used || err != nil {
 		return used, h, err
 	}
-	op := librados.NewRead()
-	op.Stat()
-	_, err = d.data.Operate(ctx, tailOID(u.bid, u.end.witness, 0), op, 0)
-	if errors.Is(err, syscall.ENOENT) {
-		return true, h, nil
-	}
-	return false, h, err
+	there, err := d.holds(ctx, tailsName{u.bid, u.end.witness})
+	return !there && err == nil, h, err
 }

@@ -63,7 +63,7 @@ func (b *bucket) seal(ctx context.Context, key, id string, parts []store.Complet
 		}
 		end := uploadEnd{state: uploadCompleting, tag: body.tag, gateway: b.d.gateway}
 		if len(body.segments) > 0 {
-			end.witness = body.segments[0].tag
+			end.witness = body.segments[0].holder()
 		}
 		op := librados.NewWrite()
 		op.CmpXattr(xattrParts, librados.Equal, u.parts)
@@ -94,10 +94,8 @@ func (u *upload) assemble(parts []store.CompletedPart) (*body, error) {
 		if p.ETag != c.ETag {
 			return nil, fmt.Errorf("part %d: %w", c.Number, store.ErrInvalidPart)
 		}
-		if p.Size > 0 {
-			body.segments = append(body.segments, segment{p.tag, p.Size})
-			body.size += p.Size
-		}
+		body.segments = append(body.segments, p.runs()...)
+		body.size += p.Size
 	}
 	return body, nil
 }

@@ -117,18 +117,41 @@ func decodeUpload(id string, b []byte) (u store.Upload, err error) {
 // part is a part in the omap.
 type part struct {
 	store.Part
-	tag store.OpID // of its tails
+	tag store.OpID // of its tails, or references
+	// segments are where the bytes are, unless that is just the tails of tag.
+	segments []segment
 }
+
+// runs are the part's bytes as an object has them.
+func (p *part) runs() []segment {
+	if p.segments == nil && p.Size > 0 {
+		return []segment{{tag: p.tag, size: p.Size}}
+	}
+	return p.segments
+}
+
+// partSegments is the codecVersion of a part that has segments.
+const partSegments = 2
 
 func partKey(number int) string { return fmt.Sprintf("%s%05d", keyPart, number) }
 
 func (p *part) encode() []byte {
 	var e encoder
-	e.byte(codecVersion)
+	if p.segments == nil {
+		e.byte(codecVersion)
+	} else {
+		e.byte(partSegments)
+	}
 	e.raw(p.tag[:])
 	e.uint(uint64(p.Size))
 	e.int(p.ModTime.UnixNano())
 	e.string(p.ETag)
+	if p.segments != nil {
+		e.uint(uint64(len(p.segments)))
+		for i := range p.segments {
+			p.segments[i].encode(&e, true)
+		}
+	}
 	e.raw(encodeAttrs(p.Attrs))
 	return e.b
 }
@@ -136,12 +159,20 @@ func (p *part) encode() []byte {
 func decodePart(pair librados.Pair) (*part, error) {
 	n, err := strconv.Atoi(strings.TrimPrefix(pair.Key, keyPart))
 	d := decoder{b: pair.Value}
-	if d.byte() != codecVersion || err != nil {
+	version := d.byte()
+	if version != codecVersion && version != partSegments || err != nil {
 		return nil, fmt.Errorf("part %q: %w", pair.Key, errCorrupt)
 	}
 	p := &part{Part: store.Part{Number: n}}
 	d.raw(p.tag[:])
 	p.Size, p.ModTime, p.ETag = d.size(), time.Unix(0, d.int()).UTC(), d.string()
+	if version == partSegments {
+		n := d.count()
+		p.segments = make([]segment, 0, n)
+		for range n {
+			p.segments = append(p.segments, decodeSegment(&d, true))
+		}
+	}
 	if d.err == nil {
 		p.Attrs, d.err = decodeAttrs(d.b)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -33,6 +34,7 @@ type partWriter struct {
 	tag     store.OpID
 	buf     []byte      // while there are no tails
 	tails   *tailWriter // nil: all is in buf
+	shared  []segment   // as a writer's
 	note    []byte      // value of w/TAG
 	renewed time.Time
 	ended   bool
@@ -83,17 +85,22 @@ func (w *partWriter) failed(err error) error {
 }
 
 // ReadFrom implements io.ReaderFrom. Of an io.SectionReader over a Reader of
-// this driver, pieces are read ahead.
+// this driver, the tails are shared where that goes; else pieces are read ahead.
 func (w *partWriter) ReadFrom(r io.Reader) (int64, error) { return readFrom(w, r) }
 
 // write writes into tails, which are noted before.
 func (w *partWriter) write(ctx context.Context, p []byte) error {
-	if w.tails == nil || time.Since(w.renewed) > writerRenews {
+	if w.note == nil || time.Since(w.renewed) > writerRenews {
 		if err := w.announce(ctx); err != nil {
 			return err
 		}
 	}
 	if w.tails == nil {
+		if len(w.shared) > 0 {
+			if err := w.b.d.mix(ctx, tailsName{w.b.bid, w.tag}); err != nil {
+				return err
+			}
+		}
 		w.tails = newTailWriter(w.b.d, w.b.bid, w.tag)
 		buf := w.buf
 		w.buf = nil
@@ -162,9 +169,7 @@ func (w *partWriter) Commit(ctx context.Context, opts store.CommitOptions) (stor
 		if opts.ModTime.IsZero() {
 			p.ModTime = time.Now().UTC()
 		}
-		if w.tails != nil {
-			p.Size = w.tails.size
-		}
+		w.describe(p)
 		err = w.add(ctx, p)
 	}
 	if err != nil {
@@ -172,6 +177,20 @@ func (w *partWriter) Commit(ctx context.Context, opts store.CommitOptions) (stor
 	}
 	w.ended = true
 	return store.Outcome{Changed: true}, nil
+}
+
+// describe says where the bytes of p are.
+func (w *partWriter) describe(p *part) {
+	if w.tails != nil {
+		p.segments = []segment{{tag: w.tag, size: w.tails.size}}
+	}
+	p.segments = slices.Concat(w.shared, p.segments)
+	for _, s := range p.segments {
+		p.Size += s.size
+	}
+	if len(p.segments) == 1 && p.segments[0] == (segment{tag: w.tag, size: p.Size}) {
+		p.segments = nil
+	}
 }
 
 // finish makes all bytes durable.
@@ -211,7 +230,7 @@ func (w *partWriter) add(ctx context.Context, p *part) error {
 		if err != nil {
 			return err
 		}
-		if w.tails != nil && u.omap[w.noteKey()] == nil {
+		if w.note != nil && u.omap[w.noteKey()] == nil {
 			if sent { // only the operation itself, and after long a sweep, take the note away
 				w.replaced(replaced)
 				return nil
@@ -235,12 +254,12 @@ func (w *partWriter) operation(p *part, former []byte) (op *librados.WriteOp, re
 		if err != nil {
 			return nil, nil, err
 		}
-		if old.Size > 0 {
-			replaced = &segment{old.tag, old.Size}
-			set = append(set, librados.Pair{Key: keyGarbage + old.tag.String(), Value: encodeNote(old.Size, time.Now())})
+		for _, s := range garbageOf(old.runs()) { // one at most
+			replaced = &s
+			set = append(set, librados.Pair{Key: keyGarbage + s.tag.String(), Value: encodeNote(s.size, time.Now())})
 		}
 	}
-	if w.tails != nil {
+	if w.note != nil {
 		op.OmapCmp(w.noteKey(), librados.Equal, w.note)
 		op.OmapRm(w.noteKey())
 	}
@@ -269,13 +288,7 @@ func (w *partWriter) replaced(s *segment) {
 
 // removePart removes the tails that an upload notes as garbage, and the note.
 func (d *Driver) removePart(ctx context.Context, n uploadName, s segment) error {
-	var err error
-	if s.size == 0 {
-		err = d.removeUnknownTails(ctx, n.bid, s.tag)
-	} else {
-		err = d.removeTails(ctx, n.bid, s)
-	}
-	if err != nil {
+	if err := d.removeGarbage(ctx, n.bid, s); err != nil {
 		return err
 	}
 	op := librados.NewWrite()
@@ -320,14 +333,14 @@ func (w *partWriter) Abort() error {
 func (w *partWriter) giveUp(ctx context.Context) error {
 	d := w.b.d
 	size := int64(0)
-	if w.tails != nil {
+	if w.tails != nil && len(w.shared) == 0 {
 		size = w.tails.next * tailSize
 	}
 	taken, err := d.dropNote(ctx, w.name, w.tag, w.note, size)
 	if err != nil || !taken {
 		return err
 	}
-	if err := d.removePart(ctx, w.name, segment{w.tag, size}); err != nil {
+	if err := d.removePart(ctx, w.name, segment{tag: w.tag, size: size}); err != nil {
 		return err
 	}
 	u, err := d.readUpload(ctx, w.name)

@@ -50,12 +50,7 @@ func (d *Driver) purge(ctx context.Context, u *upload) error {
 			left.written = true
 		}
 	}
-	err = each(left.garbage, func(s segment) error {
-		if s.size == 0 {
-			return d.removeUnknownTails(ctx, u.bid, s.tag)
-		}
-		return d.removeTails(ctx, u.bid, s)
-	})
+	err = each(left.garbage, func(s segment) error { return d.removeGarbage(ctx, u.bid, s) })
 	if err != nil {
 		return fmt.Errorf("remove parts of upload %s: %w", u.id, err)
 	}
@@ -114,8 +109,8 @@ func (l *leftovers) add(u *upload, p librados.Pair, used *map[int]bool) (err err
 		if err != nil {
 			return err
 		}
-		if u.end.ended() && part.Size > 0 && !(*used)[part.Number] {
-			l.garbage = append(l.garbage, segment{part.tag, part.Size})
+		if u.end.ended() && !(*used)[part.Number] {
+			l.garbage = append(l.garbage, garbageOf(part.runs())...)
 		}
 	case strings.HasPrefix(p.Key, keyGarbage) && ok:
 		size, at, err := decodeNote(p.Value)
@@ -123,7 +118,7 @@ func (l *leftovers) add(u *upload, p librados.Pair, used *map[int]bool) (err err
 			return fmt.Errorf("note %q: %w", p.Key, err)
 		}
 		if u.end.ended() || time.Since(at) > noteAge {
-			l.garbage = append(l.garbage, segment{tag, size})
+			l.garbage = append(l.garbage, segment{tag: tag, size: size})
 		}
 	case strings.HasPrefix(p.Key, keyWriter) && ok:
 		if ns, err := strconv.ParseInt(string(p.Value), 10, 64); err != nil || time.Since(time.Unix(0, ns)) > writerStale {

@@ -109,6 +109,7 @@ func (d *Driver) checkUploads(t *testing.T, b *bucket, all, tails map[string]boo
 				delete(tails, oid)
 			}
 		}
+		delete(tails, tailsName{b.bid, tag}.refsOID())
 	}
 	n := 0
 	d.eachUpload(t, b.bid, func(u *upload) {
@@ -124,9 +125,14 @@ func (d *Driver) checkUploads(t *testing.T, b *bucket, all, tails map[string]boo
 				if err != nil {
 					t.Fatal(err)
 				}
-				for n := range tailCount(part.Size) {
-					if oid := tailOID(b.bid, part.tag, n); u.end.state == uploadLive && !all[oid] {
-						t.Errorf("part %d of upload %s lacks %s", part.Number, u.id, oid)
+				for _, s := range part.runs() {
+					if !s.ref.IsZero() && u.end.state == uploadLive {
+						d.checkRef(t, b.bid, s)
+					}
+					for n := range tailCount(s.size) {
+						if oid := tailOID(s.in(b.bid), s.tag, n); u.end.state == uploadLive && !all[oid] {
+							t.Errorf("part %d of upload %s lacks %s", part.Number, u.id, oid)
+						}
 					}
 				}
 				drop(part.tag)

@@ -21,10 +21,13 @@ type writer struct {
 	hint  int64
 	buf   []byte      // while there are no tails
 	tails *tailWriter // nil: all is in buf
-	mark  *mark       // with tails
-	stop  func()      // with tails: ends the mark's renewal
-	ended bool
-	err   error // of an earlier Write
+	// shared are segments of another object, to whose tails there may be
+	// references; all else comes after them.
+	shared []segment
+	mark   *mark  // with tails or references
+	stop   func() // with a mark: ends its renewal
+	ended  bool
+	err    error // of an earlier Write
 }
 
 var (
@@ -64,14 +67,15 @@ func (w *writer) Write(p []byte) (int, error) {
 // writeTails writes into tails, which are announced before.
 func (w *writer) writeTails(ctx context.Context, p []byte) error {
 	if w.tails == nil {
-		begin, cancel := w.b.d.begins(ctx)
-		m, err := w.b.x.begin(begin, w.key, w.tag)
-		cancel()
-		if err != nil {
-			return w.b.failed("write", w.key, err)
+		if err := w.announce(ctx); err != nil {
+			return err
 		}
-		w.mark, w.tails = m, newTailWriter(w.b.d, w.b.bid, w.tag)
-		w.stop = w.b.d.keep(m)
+		if len(w.shared) > 0 {
+			if err := w.b.d.mix(ctx, tailsName{w.b.bid, w.tag}); err != nil {
+				return w.b.failed("write", w.key, err)
+			}
+		}
+		w.tails = newTailWriter(w.b.d, w.b.bid, w.tag)
 		buf := w.buf
 		w.buf = nil
 		if err := w.tails.write(ctx, buf); err != nil {
@@ -79,6 +83,21 @@ func (w *writer) writeTails(ctx context.Context, p []byte) error {
 		}
 	}
 	return w.b.failed("write", w.key, w.tails.write(ctx, p))
+}
+
+// announce makes the mark of the change, if there is none.
+func (w *writer) announce(ctx context.Context) error {
+	if w.mark != nil {
+		return nil
+	}
+	begin, cancel := w.b.d.begins(ctx)
+	defer cancel()
+	m, err := w.b.x.begin(begin, w.key, w.tag)
+	if err != nil {
+		return w.b.failed("write", w.key, err)
+	}
+	w.mark, w.stop = m, w.b.d.keep(m)
+	return nil
 }
 
 // keep renews a mark until stop is called.
@@ -106,42 +125,37 @@ func (d *Driver) keep(m *mark) (stop func()) {
 }
 
 // ReadFrom implements io.ReaderFrom. Of an io.SectionReader over a Reader of
-// this driver, pieces are read ahead.
+// this driver, the tails are shared where that goes; else pieces are read ahead.
 func (w *writer) ReadFrom(r io.Reader) (int64, error) { return readFrom(w, r) }
-
-func readFrom(w io.Writer, r io.Reader) (int64, error) {
-	if s, ok := r.(*io.SectionReader); ok {
-		outer, off, n := s.Outer()
-		if src, ok := outer.(*reader); ok && off >= 0 && n >= 0 && off+n <= src.info.Size {
-			return src.WriteRangeTo(struct{ io.Writer }{w}, off, n)
-		}
-	}
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, maxInline))
-}
 
 // Commit implements store.Writer. Its linearization point is writeHead.
 func (w *writer) Commit(ctx context.Context, opts store.CommitOptions) (store.Outcome, error) {
 	if w.ended || w.err != nil {
 		return store.Outcome{}, errors.Join(errors.New("commit after an error or the end"), w.err, w.Abort())
 	}
-	if opts.Versioning == store.Enabled && len(w.buf) > 0 {
+	if (opts.Versioning == store.Enabled || len(w.shared) > 0) && len(w.buf) > 0 {
 		if err := w.writeTails(ctx, nil); err != nil {
 			return store.Outcome{}, errors.Join(err, w.Abort())
 		}
 	}
-	body := body{tag: w.tag, data: w.buf, size: int64(len(w.buf))}
+	body := body{tag: w.tag, data: w.buf, segments: w.shared}
 	if w.tails != nil {
 		if err := w.tails.finish(ctx); err != nil {
 			return store.Outcome{}, errors.Join(w.b.failed("write", w.key, err), w.Abort())
 		}
-		body.size = w.tails.size
-		body.segments = []segment{{w.tag, w.tails.size}}
-		w.stop()
+		body.segments = append(body.segments, segment{tag: w.tag, size: w.tails.size})
+	}
+	body.size = int64(len(w.buf))
+	for _, s := range body.segments {
+		body.size += s.size
 	}
 	w.ended = true
+	if w.mark != nil {
+		w.stop()
+	}
 	out, err := w.b.put(ctx, w.key, &body, &opts, w.mark)
-	if err != nil && w.tails != nil && !errors.Is(err, store.ErrUnknownOutcome) {
-		w.tails.abort(w.mark.cancel)
+	if err != nil && w.mark != nil && !errors.Is(err, store.ErrUnknownOutcome) {
+		w.giveUp()
 	}
 	return out, err
 }
@@ -153,9 +167,31 @@ func (w *writer) Abort() error {
 		return nil
 	}
 	w.ended, w.buf = true, nil
-	if w.tails != nil {
+	if w.mark != nil {
 		w.stop()
-		w.tails.abort(w.mark.cancel)
+		w.giveUp()
 	}
 	return nil
+}
+
+// giveUp removes in the background what was written and taken.
+func (w *writer) giveUp() {
+	d, release := w.b.d, w.mark.cancel
+	if len(w.shared) > 0 {
+		release = func() {
+			d.bg.start(func(ctx context.Context) {
+				h := tailsName{w.b.bid, w.tag}
+				if err := d.releaseAll(ctx, h, listOf(h, w.shared)); err != nil {
+					d.log.Warn("release the references of what was given up", "tag", w.tag, "err", err)
+					return
+				}
+				w.mark.cancel()
+			})
+		}
+	}
+	if w.tails != nil {
+		w.tails.abort(release)
+		return
+	}
+	release()
 }

@@ -1,0 +1,28 @@
+//go:build rados
+
+package linear
+
+import (
+	"testing"
+
+	"herald/tests/cephtest"
+	"herald/tests/gatewaytest"
+)
+
+func TestMain(m *testing.M) { cephtest.MainDurable(m) }
+
+// TestLinear_RADOS has two gateways over one Ceph cluster, which keeps their
+// queues, too.
+func TestLinear_RADOS(t *testing.T) {
+	all, each := runTime(t)
+	c := cephtest.Start(t)
+	pool, objects := c.Namespace(t)
+	_, queues := c.Namespace(t)
+	args := append(commonArgs(), "--store", "rados://"+pool+"/"+objects, "--store.rados.conf", c.Conf,
+		"--queue", "rados://"+pool+"/"+queues, "--queue-lease", "2s")
+	var gateways []*gatewaytest.Gateway
+	for range 2 {
+		gateways = append(gateways, gatewaytest.Start(t, gatewaytest.Options{Args: args}))
+	}
+	newWorld(t, gateways, func() error { return c.RestartOSD(0) }).live(all, each)
+}

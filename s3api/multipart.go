@@ -235,7 +235,7 @@ func (s *Server) uploadPartCopy(ctx context.Context, r *request) (*response, err
 	sum := uploadChecksumOf(u)
 	d := newDigest(true, sum.alg, noAlgorithm)
 	defer d.free()
-	if err := d.copyHashed(w, io.NewSectionReader(src.Reader, rg.off, rg.length), rg.length); err != nil {
+	if err := d.copyRange(w, src.Reader, rg); err != nil {
 		return nil, err
 	}
 	if _, err := commitPart(ctx, w, d); err != nil {

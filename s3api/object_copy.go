@@ -158,16 +158,15 @@ func (s *Server) commitCopy(ctx context.Context, r *request, src *source, attrs 
 	}
 	defer func() { _ = w.Abort() }() // nothing after a commit
 	opts := store.CommitOptions{Cond: cond, Versioning: r.bucket.Info.Versioning, ETag: info.ETag, Attrs: attrs}
-	data := io.NewSectionReader(src.Reader, 0, info.Size)
 	if alg == noAlgorithm {
-		if err := copyWhole(w, data); err != nil {
+		if err := copyWhole(w, io.NewSectionReader(src.Reader, 0, info.Size)); err != nil {
 			return store.Outcome{}, err
 		}
 	} else {
 		rehash := isForeign(info)
 		d := newDigest(rehash, alg, noAlgorithm)
 		defer d.free()
-		if err := d.copyHashed(w, data, info.Size); err != nil {
+		if err := d.copyRange(w, src.Reader, byteRange{0, info.Size}); err != nil {
 			return store.Outcome{}, err
 		}
 		setChecksum(attrs, alg, typeFullObject, d.checksum(alg))
@@ -189,6 +188,22 @@ func copyWhole(w io.Writer, data *io.SectionReader) error {
 		err = io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// copyRange copies a range of a source that must be hashed. Where the driver can
+// refer to the bytes, they are only read.
+func (d *digest) copyRange(w store.Writer, src store.Reader, rg byteRange) error {
+	dst := io.Writer(w)
+	if s, ok := w.(store.Sharer); ok {
+		shared, err := s.Share(src, rg.off, rg.length)
+		if err != nil {
+			return err
+		}
+		if shared {
+			dst = io.Discard
+		}
+	}
+	return d.copyHashed(dst, io.NewSectionReader(src, rg.off, rg.length), rg.length)
 }
 
 // isForeign tells whether another program made the object: its ETag is not

@@ -23,7 +23,8 @@ const opHeader = "op"
 // event is what the endpoint got of an event.
 type event struct {
 	key, name, etag, version, sequencer string
-	op                                  int64 // which wrote the object; 0: none is named
+	request                             string // id of the request that made the change
+	op                                  int64  // which wrote the object; 0: none is named
 }
 
 func (e event) String() string {
@@ -68,8 +69,11 @@ func (p *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (p *endpoint) take(body []byte) {
 	var doc struct {
 		Records []struct {
-			EventName string
-			S3        struct {
+			EventName        string
+			ResponseElements struct {
+				ID string `json:"x-amz-request-id"`
+			}
+			S3 struct {
 				Bucket struct{ Name string }
 				Object struct {
 					Key, ETag, VersionID, Sequencer string
@@ -84,7 +88,10 @@ func (p *endpoint) take(body []byte) {
 	}
 	for _, r := range doc.Records {
 		o := r.S3.Object
-		e := event{key: r.S3.Bucket.Name + "/" + o.Key, name: r.EventName, etag: o.ETag, version: o.VersionID, sequencer: o.Sequencer}
+		e := event{
+			key: r.S3.Bucket.Name + "/" + o.Key, name: r.EventName, etag: o.ETag, version: o.VersionID, sequencer: o.Sequencer,
+			request: r.ResponseElements.ID,
+		}
 		for _, m := range o.Metadata {
 			if strings.TrimPrefix(strings.ToLower(m.Key), "x-amz-meta-") == opHeader {
 				e.op, _ = strconv.ParseInt(m.Val, 10, 64) // 0 is found to be no op's
@@ -201,6 +208,17 @@ func (t *tale) check() error {
 	return nil
 }
 
+// order is the order of the versions that the events tell.
+func (t *tale) order() map[string]int {
+	out := map[string]int{}
+	for i, e := range t.events {
+		if t.round.key.versioned && e.name != removeVersion.event(true) {
+			out[e.version] = i + 1
+		}
+	}
+	return out
+}
+
 // compare finds writes that have no event, or should have none.
 func (t *tale) compare() error {
 	asked := map[int64]*op{}
@@ -234,17 +252,28 @@ func (t *tale) compare() error {
 	return nil
 }
 
-// settle returns the ops as they are checked: all of which nobody knows whether
-// they happened, but writes without an event.
+// settle returns the ops as they are checked: those without an answer only if
+// an event may be theirs.
 func (t *tale) settle() []*op {
 	told := map[int64]event{}
+	deletes := map[string]bool{} // by request
 	for _, e := range t.events {
 		if strings.HasPrefix(e.name, "ObjectCreated:") {
 			told[e.op] = e
+		} else {
+			deletes[e.request] = true
+		}
+	}
+	for _, o := range t.round.ops {
+		if o.request != "" {
+			delete(deletes, o.request)
 		}
 	}
 	var out []*op
 	for _, o := range t.round.settle(true) {
+		if o.result == maybe && !o.kind.writes() && len(deletes) == 0 {
+			continue
+		}
 		if o.result == maybe && o.kind.writes() {
 			e, ok := told[o.id]
 			if !ok {
@@ -300,5 +329,5 @@ func (t *tale) step(i int, o *op) (out []any) {
 // causes tells whether an event may be that of an op.
 func (o *op) causes(e event) bool {
 	return o.kind.event(o.key.versioned) == e.name && (!o.kind.writes() || o.id == e.op) &&
-		(o.version == "" || !o.key.versioned || o.version == e.version)
+		(o.version == "" || !o.key.versioned || o.version == e.version) && (o.request == "" || o.request == e.request)
 }

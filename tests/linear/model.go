@@ -131,15 +131,27 @@ func (s *state) after(o *op) *state {
 	return s.push(version{op: o.id, id: o.version, etag: o.etag}, o.key.versioned)
 }
 
-// keyModel is what a key may do that begins in a state.
-func keyModel(init *state) porcupine.Model {
+// follows tells whether the newest version is not older than the next.
+func (s *state) follows(order map[string]int) bool {
+	if len(s.versions) < 2 {
+		return true
+	}
+	newest, next := order[s.versions[0].id], order[s.versions[1].id]
+	return newest == 0 || newest > next
+}
+
+// keyModel is what a key may do that begins in a state. With an order of
+// versions, those that are in it are written in this order.
+func keyModel(init *state, order map[string]int) porcupine.Model {
 	seed := maphash.MakeSeed()
 	m := porcupine.NondeterministicModel{
 		Init: func() []any { return []any{init} },
 		Step: func(s, in, _ any) []any {
 			var out []any
 			for _, next := range s.(*state).step(in.(*op)) {
-				out = append(out, next)
+				if next.follows(order) {
+					out = append(out, next)
+				}
 			}
 			return out
 		},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
@@ -360,8 +361,11 @@ func (w *worker) remove(ctx context.Context, o *op) error {
 	if err != nil {
 		return err
 	}
+	o.request, _ = middleware.GetRequestIDMetadata(out.ResultMetadata)
 	id := aws.ToString(out.VersionId)
 	switch {
+	case o.request == "":
+		return fmt.Errorf("%w: no request id", errContent)
 	case o.kind == removeVersion && id != o.version:
 		return fmt.Errorf("%w: deleted version %q", errContent, id)
 	case o.kind == remove && o.key.versioned && (id == "" || !aws.ToBool(out.DeleteMarker)):

@@ -20,6 +20,8 @@ var md5Pool = sync.Pool{New: func() any { return md5.New() }}
 // the ETag, and checksums.
 type digest struct {
 	md5  hash.Hash // nil: not wanted
+	lane *lane     // of a large body that is not alone
+	used bool      // copyHashed has begun
 	sums [2]sum    // those with an algorithm are computed
 }
 
@@ -48,15 +50,31 @@ func newDigest(withMD5 bool, a, b algorithm) *digest {
 }
 
 func (d *digest) free() {
-	if d.md5 != nil {
+	if d.md5 != nil && (d.lane == nil || d.lane.Hash == nil) {
 		md5Pool.Put(d.md5)
-		d.md5 = nil
 	}
+	if d.lane != nil {
+		md5Lanes.leave(d.lane)
+	}
+	d.md5, d.lane = nil, nil
 	for i := range d.sums {
 		if s := &d.sums[i]; s.alg != noAlgorithm {
 			s.alg.freeHash(s.h)
 			*s = sum{}
 		}
+	}
+}
+
+// begin takes a lane for a large body, if nothing was hashed yet.
+func (d *digest) begin(size int64) {
+	if d.md5 == nil || d.used || size < laneBytes {
+		d.used = true
+		return
+	}
+	d.used = true
+	if d.lane = md5Lanes.join(); d.lane.Hash != nil {
+		md5Pool.Put(d.md5)
+		d.md5 = d.lane.Hash
 	}
 }
 
@@ -130,6 +148,7 @@ func withBuffer(n int64, f func([]byte) error) error {
 // end, so that a source that verifies itself does. Errors of src are
 // *sourceError, so that they can be told from those of dst.
 func (d *digest) copyHashed(dst io.Writer, src io.Reader, size int64) error {
+	d.begin(size)
 	if size > largeBuffer {
 		return d.copyPipelined(dst, src, size)
 	}

@@ -143,6 +143,24 @@ func disorder(events []event) (out []string) {
 	return out
 }
 
+// name fills in which op wrote the objects of events that do not say so, as far
+// as version ids and ETags tell, and returns how many do not.
+func (r *round) name(events []event) (nameless int) {
+	for i := range events {
+		e := &events[i]
+		if e.op != 0 || e.name == remove.event(true) {
+			continue
+		}
+		nameless++
+		for _, o := range append(slices.Clone(r.before), r.ops...) {
+			if o.kind.writes() && o.etag == e.etag && (!r.key.versioned || o.version == "" || o.version == e.version) {
+				e.op = o.id
+			}
+		}
+	}
+	return nameless
+}
+
 // tale is the history of a key in a round, as its events tell it.
 type tale struct {
 	round  *round

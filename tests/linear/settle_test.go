@@ -33,6 +33,9 @@ const patience = 2 * time.Minute
 // checkArrival makes it wrong when events arrive after later ones of their key.
 const checkArrival = false
 
+// checkMetadata makes it wrong when an event lacks the metadata of its object.
+const checkMetadata = false
+
 // prepare makes the buckets and their notifications.
 func (w *world) prepare() {
 	w.t.Helper()

@@ -60,6 +60,7 @@ type world struct {
 
 	all       int // ops
 	late      int // events that came after later ones
+	nameless  int // events without metadata
 	explained int // histories that their events do not explain
 }
 
@@ -140,8 +141,8 @@ func (w *world) live(d, each time.Duration) {
 	for n := 1; time.Since(w.began) < d; n++ {
 		length := min(each/2+time.Duration(rand.Int64N(int64(each))), max(d-time.Since(w.began), each/2))
 		w.round(length)
-		w.t.Logf("round %d: %s: %d ops so far, %d deliveries (%d late); %v; harm %v",
-			n, time.Since(w.began).Round(time.Second), w.all, w.endpoint.count(), w.late, w.counts, w.harm)
+		w.t.Logf("round %d: %s: %d ops so far, %d deliveries (%d late, %d without metadata); %v; harm %v",
+			n, time.Since(w.began).Round(time.Second), w.all, w.endpoint.count(), w.late, w.nameless, w.counts, w.harm)
 		if len(w.wrong) > 0 {
 			w.t.Fatalf("%d violations:\n%s", len(w.wrong), strings.Join(w.wrong[:min(len(w.wrong), manyWrong)], "\n"))
 		}
@@ -201,6 +202,11 @@ func (w *world) checkKey(r *round) bool {
 	w.events[r.key] += len(events)
 	late := disorder(events)
 	w.late += len(late)
+	nameless := r.name(events)
+	w.nameless += nameless
+	if checkMetadata && nameless > 0 {
+		w.violation("%s: %d events have no metadata", r.key, nameless)
+	}
 	if checkArrival {
 		for _, s := range late {
 			w.violation("%s: %s", r.key, s)

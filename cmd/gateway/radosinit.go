@@ -103,17 +103,8 @@ func (r *radosInit) run(ctx context.Context) error {
 	if err := r.mon(&r.pools, "osd pool ls", "detail", "detail"); err != nil {
 		return err
 	}
-	if err := r.pool(ctx, place.pool, place.namespace, false); err != nil {
-		return err
-	}
-	if data := r.config.StoreRADOSDataPool; data != "" && data != place.pool {
-		if err := r.pool(ctx, data, place.namespace, true); err != nil {
-			return err
-		}
-	}
-	if q, err := parseQueueURL(r.config.Queue); err == nil && q.kind == kindRADOS && !r.config.QueueRADOSRGWCompatible && r.config.QueueRADOSConf == "" {
-		// The store's id, of which the namespace is made, is not known yet.
-		if err := r.pool(ctx, q.pool, cmp.Or(q.namespace, "herald-*"), false); err != nil {
+	for _, p := range r.wanted(place) {
+		if err := r.pool(ctx, p); err != nil {
 			return err
 		}
 	}
@@ -146,27 +137,54 @@ func (r *radosInit) mon(result any, prefix string, args ...any) error {
 	return nil
 }
 
+// wantedPool is a pool that the gateway needs.
+type wantedPool struct {
+	name string
+	data bool // may be erasure-coded
+}
+
+// wanted lists the pools that the options name, and notes what a user has to
+// be allowed there.
+func (r *radosInit) wanted(place storeURL) []wantedPool {
+	var pools []wantedPool
+	add := func(name, namespace string, data bool) {
+		rights := "allow rwx pool=" + name
+		if namespace != "" {
+			rights += " namespace=" + namespace
+		}
+		if !slices.Contains(r.osdCaps, rights) {
+			r.osdCaps = append(r.osdCaps, rights)
+		}
+		if !slices.ContainsFunc(pools, func(p wantedPool) bool { return p.name == name }) {
+			pools = append(pools, wantedPool{name, data})
+		}
+	}
+	add(place.pool, place.namespace, false)
+	if data := r.config.StoreRADOSDataPool; data != "" {
+		add(data, place.namespace, true)
+	}
+	// A radosgw's pool, or one of another cluster, is not ours to make.
+	q, err := parseQueueURL(r.config.Queue)
+	if err == nil && q.kind == kindRADOS && !r.config.QueueRADOSRGWCompatible && r.config.QueueRADOSConf == "" {
+		add(q.pool, cmp.Or(q.namespace, "herald-*"), false) // the store's id, of which it is made, is not known yet
+	}
+	return pools
+}
+
 // pool makes a pool if it is missing, and writes to it once.
-func (r *radosInit) pool(ctx context.Context, name, namespace string, data bool) error {
-	at := slices.IndexFunc(r.pools, func(p poolInfo) bool { return p.Name == name })
+func (r *radosInit) pool(ctx context.Context, p wantedPool) error {
+	at := slices.IndexFunc(r.pools, func(there poolInfo) bool { return there.Name == p.name })
 	switch {
-	case at >= 0 && r.pools[at].Type == poolErasure && !data:
-		return fmt.Errorf("pool %s is erasure-coded: heads and indexes need a replicated one; name this one by --store.rados.data_pool", name)
+	case at >= 0 && r.pools[at].Type == poolErasure && !p.data:
+		return fmt.Errorf("pool %s is erasure-coded: heads, indexes and queues need a replicated one; name this one by --store.rados.data-pool", p.name)
 	case at >= 0:
-		fmt.Fprintf(r.out, "pool %s: there\n", name)
+		fmt.Fprintf(r.out, "pool %s: there\n", p.name)
 	default:
-		if err := r.makePool(name, data); err != nil {
+		if err := r.makePool(p.name, p.data); err != nil {
 			return err
 		}
 	}
-	caps := "allow rwx pool=" + name
-	if namespace != "" {
-		caps += " namespace=" + namespace
-	}
-	if !slices.Contains(r.osdCaps, caps) {
-		r.osdCaps = append(r.osdCaps, caps)
-	}
-	return r.tryPool(ctx, name)
+	return r.tryPool(ctx, p.name)
 }
 
 func (r *radosInit) makePool(name string, data bool) error {
@@ -195,7 +213,6 @@ func (r *radosInit) makePool(name string, data bool) error {
 	if err := r.mon(nil, "osd pool application enable", "pool", name, "app", "herald"); err != nil {
 		return err
 	}
-	r.pools = append(r.pools, poolInfo{Name: name})
 	fmt.Fprintf(r.out, "pool %s: made (%s)\n", name, kind)
 	return nil
 }

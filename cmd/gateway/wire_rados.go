@@ -80,7 +80,13 @@ func (g *gateway) openRADOSStore(u storeURL) (store.Driver, error) {
 	if g.fault != nil {
 		opts.Fault = func(point string) error { g.fault(point); return nil }
 	}
-	d, err := storerados.Open(context.Background(), opts)
+	ctx := context.Background()
+	d, err := storerados.Open(ctx, opts)
+	if err == nil {
+		if err = d.Check(ctx); err != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}
 	if err != nil {
 		return nil, explainRADOS(err, opts.Config.User, u.pool, u.namespace, "docs/rados.md")
 	}

@@ -5,8 +5,21 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <malloc.h>
+#endif
 
 extern void heraldRadosDone(uintptr_t handle);
+
+// By default memory of the size of what an operation reads or writes goes back
+// to the kernel when it is freed, and comes again page by page.
+void herald_tune(void) {
+#ifdef M_MMAP_THRESHOLD // glibc
+	mallopt(M_MMAP_THRESHOLD, 16 << 20);
+	mallopt(M_TRIM_THRESHOLD, 64 << 20);
+	mallopt(M_TOP_PAD, 1 << 20);
+#endif
+}
 
 static void free_result(herald_result *r) {
 	if (r->iter) {
@@ -20,7 +33,7 @@ static void free_result(herald_result *r) {
 		if (r->out) {
 			rados_buffer_free(r->out);
 		}
-	} else {
+	} else if (r->kind != HERALD_READ_INTO) {
 		free(r->out);
 	}
 }
@@ -209,6 +222,10 @@ static int add_read(rados_read_op_t op, const herald_step *s, herald_result *r) 
 			return -ENOMEM;
 		}
 		rados_read_op_read(op, s->offset, s->length, r->out, &r->out_len, &r->rval);
+		break;
+	case HERALD_READ_INTO:
+		r->out = (char *)s->data.p;
+		rados_read_op_read(op, s->offset, s->data.n, r->out, &r->out_len, &r->rval);
 		break;
 	case HERALD_STAT: rados_read_op_stat(op, &r->size, &r->mtime, &r->rval); break;
 	case HERALD_GETXATTRS: rados_read_op_getxattrs(op, &r->iter, &r->rval); break;

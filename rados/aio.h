@@ -34,6 +34,7 @@ enum herald_kind {
 	HERALD_OMAP_CLEAR,
 	HERALD_ALLOC_HINT,
 	HERALD_READ,
+	HERALD_READ_INTO,          // memory of Go's
 	HERALD_STAT,
 	HERALD_GETXATTRS,
 	HERALD_OMAP_KEYS,
@@ -55,7 +56,7 @@ typedef struct herald_step {
 	uint64_t offset;           // offset, version
 	uint64_t length;           // length, most pairs
 	herald_bytes name;         // xattr, key, class, start
-	herald_bytes data;         // value, method, prefix, end
+	herald_bytes data;         // value, method, prefix, end; where to read to, valid until the callback
 	herald_bytes in;           // input of a method
 	const herald_bytes *list;  // keys; or keys and values in turn
 	size_t list_len;
@@ -65,7 +66,8 @@ typedef struct herald_step {
 typedef struct herald_result {
 	int rval;
 	int kind;
-	char *out;             // bytes; pairs as (u32 length, bytes) twice; freed by free, exec's by rados_buffer_free
+	char *out;             // bytes; pairs as (u32 length, bytes) twice; freed by free, exec's by rados_buffer_free,
+	                       // that of a read into memory of Go's by nobody
 	size_t out_len;
 	unsigned char more;
 	uint64_t size;
@@ -88,6 +90,9 @@ typedef struct herald_req {
 // nothing was submitted and the callback will not run.
 int herald_submit(rados_ioctx_t io, int write, const char *oid, const herald_step *steps, size_t n, int flags,
                   uintptr_t handle, herald_req **out);
+
+// herald_tune makes malloc keep what librados frees, for its next operations.
+void herald_tune(void);
 
 // herald_cancel asks librados to give an operation up.
 void herald_cancel(rados_ioctx_t io, herald_req *req);

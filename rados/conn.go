@@ -2,6 +2,9 @@
 
 package rados
 
+// #include "aio.h"
+import "C"
+
 import (
 	"cmp"
 	"context"
@@ -119,6 +122,7 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 }
 
 func configure(cfg Config) (*ceph.Conn, error) {
+	C.herald_tune()
 	c, err := ceph.NewConnWithUser(cmp.Or(cfg.User, "admin"))
 	if err != nil {
 		return nil, fmt.Errorf("rados: %w", err)

@@ -203,7 +203,11 @@ func moveMuch(t *testing.T, io *rados.IO, i int64, data []byte) {
 		op = r
 	default:
 		r := rados.NewRead()
-		r.Read(0, 64<<10)
+		if i%3 == 0 {
+			r.ReadInto(0, make([]byte, 64<<10))
+		} else {
+			r.Read(0, 64<<10)
+		}
 		r.OmapGetVals("", "", 10)
 		r.OmapGetByKeys("k")
 		r.GetXattr("a")

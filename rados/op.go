@@ -57,7 +57,7 @@ type Pair struct {
 // only Code is set, where the OSD told one.
 type Step struct {
 	Code  int       // what the step returned: negative error number, or 0 and more
-	Data  []byte    // of Read, Exec and Xattr
+	Data  []byte    // of Read, ReadInto, Exec and Xattr
 	Pairs []Pair    // of Xattrs and OmapGet...; sorted by key
 	More  bool      // OmapGet... with a limit: there are more keys
 	Size  uint64    // of Stat: bytes
@@ -81,6 +81,7 @@ type request struct {
 	data           []byte
 	keys           []string
 	pairs          []Pair
+	into           []byte // where to read to
 	step           *Step
 }
 

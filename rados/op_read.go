@@ -12,6 +12,14 @@ func (o *ReadOp) Read(offset, length uint64) *Step {
 	return o.add("read", request{kind: C.HERALD_READ, offset: offset, length: length})
 }
 
+// ReadInto reads from an offset into buf, of which Step.Data is the part that was
+// read: fewer bytes than buf has where the object ends. When the context ends
+// before the operation, librados may still write to buf: nobody may use it again.
+func (o *ReadOp) ReadInto(offset uint64, buf []byte) *Step {
+	o.bytes += int64(len(buf))
+	return o.add("read", request{kind: C.HERALD_READ_INTO, offset: offset, into: buf})
+}
+
 // Stat tells Step.Size and Step.MTime. It fails the operation with ENOENT when
 // the object does not exist.
 func (o *ReadOp) Stat() *Step { return o.add("stat", request{kind: C.HERALD_STAT}) }

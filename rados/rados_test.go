@@ -101,6 +101,14 @@ func TestOperate_Content(t *testing.T) {
 	if stat.Size != 11 || stat.MTime.Before(before.Add(-time.Hour)) || string(part.Data) != "3456" {
 		t.Errorf("stat %d %v, read %q", stat.Size, stat.MTime, part.Data)
 	}
+	op = rados.NewRead()
+	buf := []byte("................")
+	whole, end, none := op.ReadInto(0, buf), op.ReadInto(9, buf[12:]), op.ReadInto(0, nil)
+	do(t, io, "o", op)
+	if string(buf) != "0\x00\x003456789a.9a.." || &whole.Data[0] != &buf[0] || string(whole.Data) != "0\x00\x003456789a" ||
+		string(end.Data) != "9a" || len(none.Data) != 0 {
+		t.Errorf("read %q: %q, %q, %q", buf, whole.Data, end.Data, none.Data)
+	}
 	do(t, io, "o", write(func(op *rados.WriteOp) { op.WriteFull(nil) }))
 	if got := content(t, io, "o"); got != "" {
 		t.Errorf("content after WriteFull(nil) = %q", got)
@@ -120,6 +128,12 @@ func TestOperate_BigContentInOneOperation(t *testing.T) {
 	do(t, io, "o", op)
 	if !bytes.Equal(s.Data, data) {
 		t.Errorf("read %d bytes, not the %d that were written", len(s.Data), len(data))
+	}
+	op = rados.NewRead()
+	s = op.ReadInto(16, make([]byte, 8<<20))
+	do(t, io, "o", op)
+	if !bytes.Equal(s.Data, data[16:]) {
+		t.Errorf("read %d bytes into memory, not the %d that were written", len(s.Data), len(data)-16)
 	}
 }
 

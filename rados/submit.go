@@ -20,7 +20,8 @@ import (
 type pending struct {
 	conn *Conn
 	room room
-	done chan struct{} // closed by the callback
+	done chan struct{}  // closed by the callback
+	into runtime.Pinner // what librados reads to, until the callback
 }
 
 // heraldRadosDone is called by librados' threads when an operation is done.
@@ -31,6 +32,7 @@ func heraldRadosDone(handle C.uintptr_t) {
 	h := cgo.Handle(handle)
 	p := h.Value().(*pending)
 	h.Delete()
+	p.into.Unpin()
 	p.conn.finish(p.room)
 	close(p.done)
 }
@@ -42,7 +44,8 @@ type builder struct {
 	steps  []C.herald_step
 }
 
-func (b *builder) build(reqs []request) {
+// build builds the steps; into pins what is needed until the operation is done.
+func (b *builder) build(reqs []request, into *runtime.Pinner) {
 	b.steps = make([]C.herald_step, len(reqs))
 	for i, r := range reqs {
 		s := &b.steps[i]
@@ -55,6 +58,11 @@ func (b *builder) build(reqs []request) {
 			s.in, s.data = s.data, b.text(r.second)
 		case r.second != "" || r.kind == C.HERALD_OMAP_VALS:
 			s.data = b.text(r.second)
+		}
+		if len(r.into) > 0 {
+			to := unsafe.SliceData(r.into)
+			into.Pin(to)
+			s.data = C.herald_bytes{p: (*C.char)(unsafe.Pointer(to)), n: C.size_t(len(r.into))}
 		}
 		s.list, s.list_len = b.list(r)
 	}
@@ -97,7 +105,7 @@ func (b *builder) list(r request) (*C.herald_bytes, C.size_t) {
 // gate, and gives it back when submit fails; else the callback does.
 func (io *IO) submit(oid string, o *op, flags Flags, p *pending) (*C.herald_req, int) {
 	var b builder
-	b.build(o.reqs)
+	b.build(o.reqs, &p.into)
 	defer b.pinner.Unpin()
 	name := append([]byte(oid), 0)
 	var steps *C.herald_step
@@ -114,6 +122,7 @@ func (io *IO) submit(oid string, o *op, flags Flags, p *pending) (*C.herald_req,
 		steps, C.size_t(len(b.steps)), C.int(flags)|C.LIBRADOS_OPERATION_FULL_TRY, C.uintptr_t(h), &req)
 	if rc < 0 {
 		h.Delete()
+		p.into.Unpin()
 		return nil, int(rc)
 	}
 	return req, 0
@@ -131,6 +140,8 @@ func collect(req *C.herald_req, o *op) {
 		switch s.kind {
 		case C.HERALD_READ, C.HERALD_EXEC, C.HERALD_EXEC_OUT:
 			s.Data = append([]byte{}, out...)
+		case C.HERALD_READ_INTO:
+			s.Data = o.reqs[i].into[:len(out):len(out)]
 		case C.HERALD_STAT:
 			s.Size, s.MTime = uint64(r.size), time.Unix(int64(r.mtime), 0)
 		case C.HERALD_GETXATTRS, C.HERALD_OMAP_KEYS, C.HERALD_OMAP_VALS, C.HERALD_OMAP_BY_KEYS:

@@ -144,16 +144,17 @@ func disorder(events []event) (out []string) {
 }
 
 // name fills in which op wrote the objects of events that do not say so, as far
-// as version ids and ETags tell, and returns how many do not.
+// as ids of requests and versions, and ETags, tell, and returns how many do not.
 func (r *round) name(events []event) (nameless int) {
 	for i := range events {
 		e := &events[i]
-		if e.op != 0 || e.name == remove.event(true) {
+		if e.op != 0 || !strings.HasPrefix(e.name, "ObjectCreated:") {
 			continue
 		}
 		nameless++
 		for _, o := range append(slices.Clone(r.before), r.ops...) {
-			if o.kind.writes() && o.etag == e.etag && (!r.key.versioned || o.version == "" || o.version == e.version) {
+			lost := o.request == "" && o.etag == e.etag && (!r.key.versioned || o.version == "" || o.version == e.version)
+			if o.kind.writes() && (lost || o.request == e.request) {
 				e.op = o.id
 			}
 		}

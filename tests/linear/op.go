@@ -101,7 +101,7 @@ type op struct {
 	ifMatch     string // only if there is one of that ETag
 	etag        string // of what is written; "": not known
 	version     string // of the version written or removed; "": not known, or none
-	request     string // id of the request, if there was an answer; of deletes only
+	request     string // id of the request, if there was an answer; not of multipart
 	// got is what reads found: the object, unless there is none; of a source
 	// only its ETag; of a list everything, newest first.
 	got []version

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	smithymiddleware "github.com/aws/smithy-go/middleware"
 )
 
 // manyVersions is how many a key has before most deletes are of versions.
@@ -221,11 +222,14 @@ func (w *worker) put(ctx context.Context, o *op) error {
 	if err != nil {
 		return err
 	}
-	return o.written(out.VersionId, out.ETag)
+	return o.written(out.VersionId, out.ETag, out.ResultMetadata)
 }
 
 // written takes what an answer tells about what was written.
-func (o *op) written(id, etag *string) error {
+func (o *op) written(id, etag *string, answer smithymiddleware.Metadata) error {
+	if o.kind != multipart { // which may have been done by a request before
+		o.request, _ = middleware.GetRequestIDMetadata(answer)
+	}
 	if o.key.versioned {
 		if o.version = aws.ToString(id); o.version == "" {
 			return fmt.Errorf("%w: no version id", errContent)
@@ -256,7 +260,7 @@ func (w *worker) copy(ctx context.Context, o *op) bool {
 		err = fmt.Errorf("%w: half an answer", errContent)
 	}
 	if err == nil {
-		err = o.written(out.VersionId, out.CopyObjectResult.ETag)
+		err = o.written(out.VersionId, out.CopyObjectResult.ETag, out.ResultMetadata)
 	}
 	if err == nil {
 		src.ret, src.got = w.world.now(), []version{{etag: o.etag}}
@@ -332,7 +336,7 @@ func (w *worker) complete(ctx context.Context, o *op, in *s3.CompleteMultipartUp
 		w.abort(o, in.UploadId)
 	}
 	if err == nil {
-		err = o.written(out.VersionId, out.ETag)
+		err = o.written(out.VersionId, out.ETag, out.ResultMetadata)
 	}
 	return w.note(o, err)
 }

@@ -57,10 +57,10 @@ func (l *layout) find(key string) (shardRef, bool) {
 func parseLayout(b []byte) (*layout, error) {
 	l := &layout{}
 	if err := json.Unmarshal(b, l); err != nil {
-		return nil, fmt.Errorf("layout of an index: %w", err)
+		return nil, fmt.Errorf("layout of an index: %w: %w", errCorrupt, err)
 	}
 	if !complete("", l.Shards) {
-		return nil, errors.New("layout of an index: its shards do not hold each key once")
+		return nil, fmt.Errorf("layout of an index: %w: its shards do not hold each key once", errCorrupt)
 	}
 	return l, nil
 }

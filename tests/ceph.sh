@@ -59,10 +59,13 @@ pids() {
 	done
 }
 
-# pid_of NAME prints the process id of a daemon that runs.
+# pid_of NAME prints the process id of a daemon that runs. It looks twice: in
+# the middle of exec a process has no arguments.
 pid_of() {
 	local pid
-	pid=$(cat "$dir/$1.pid" 2>/dev/null) && ours "$pid" && echo "$pid"
+	pid=$(cat "$dir/$1.pid" 2>/dev/null) || return 1
+	ours "$pid" || { [ -e "/proc/$pid" ] && sleep 0.1 && ours "$pid"; } || return 1
+	echo "$pid"
 }
 
 # spawn NAME COMMAND... runs a daemon with its output in DIR/NAME.out.

@@ -18,13 +18,17 @@ func (w *world) harmGateway(ctx context.Context, i int) {
 		case dice < 5:
 			g.Kill()
 			if rand.IntN(3) > 0 {
-				pause(ctx, 0, 4*time.Second)
+				pause(ctx, 0, 3*time.Second)
 			}
 			err = g.Run()
 		case dice < 9: // often longer than what others wait for
 			what = "halt"
 			if err = g.Pause(); err == nil {
-				pause(ctx, 100*time.Millisecond, 12*time.Second)
+				most := 2 * time.Second
+				if rand.IntN(4) == 0 {
+					most = 12 * time.Second
+				}
+				pause(ctx, 100*time.Millisecond, most)
 				err = g.Resume()
 			}
 		default:

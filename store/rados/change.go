@@ -148,6 +148,9 @@ func (c *change) attempt(ctx context.Context, h *head) (e *edit, out store.Outco
 		return nil, out, false, err
 	}
 	out = o.public(c.key)
+	if o.info != nil && o.info == e.next.current && !o.info.marker {
+		o.attrs = e.newAttrs // who put them has them
+	}
 	if !e.made {
 		return e, out, false, nil
 	}

@@ -230,18 +230,19 @@ func decodeAttrs(b []byte) (store.Attrs, error) {
 	return attrs, d.err
 }
 
-// outcome is what an op became, without attributes.
+// outcome is what an op became.
 type outcome struct {
 	changed     bool
 	seq         uint64
 	info, prior *version
 	latest      bool       // of info
 	after       store.OpID // the op before this one, if it was not forgotten
+	attrs       []byte     // of info; of prior when info is a delete marker
 }
 
 func (o *outcome) encode(e *encoder) {
 	var flags byte
-	for i, set := range []bool{o.changed, o.info != nil, o.prior != nil, o.latest, !o.after.IsZero()} {
+	for i, set := range []bool{o.changed, o.info != nil, o.prior != nil, o.latest, !o.after.IsZero(), len(o.attrs) > 0} {
 		if set {
 			flags |= 1 << i
 		}
@@ -258,6 +259,10 @@ func (o *outcome) encode(e *encoder) {
 	if !o.after.IsZero() {
 		e.raw(o.after[:])
 	}
+	if len(o.attrs) > 0 {
+		e.uint(uint64(len(o.attrs)))
+		e.raw(o.attrs)
+	}
 }
 
 func decodeOutcome(d *decoder) *outcome {
@@ -272,17 +277,30 @@ func decodeOutcome(d *decoder) *outcome {
 	if flags&16 != 0 {
 		d.raw(o.after[:])
 	}
+	if flags&32 != 0 {
+		o.attrs = []byte(d.string())
+	}
 	return o
 }
 
 // public is o as the contract shows it.
 func (o *outcome) public(key string) store.Outcome {
 	out := store.Outcome{Changed: o.changed, Seq: o.seq, After: o.after}
+	var attrs store.Attrs
+	if len(o.attrs) > 0 {
+		attrs, _ = decodeAttrs(o.attrs) // encoded by us
+	}
 	if o.info != nil {
 		out.Info = o.info.info(key, o.latest, nil)
+		if !o.info.marker {
+			out.Info.Attrs = attrs
+		}
 	}
 	if o.prior != nil {
 		out.Prior = o.prior.info(key, true, nil)
+		if o.info != nil && (o.info.marker || o.info.seq == o.prior.seq) {
+			out.Prior.Attrs = attrs
+		}
 	}
 	return out
 }

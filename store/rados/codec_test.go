@@ -32,7 +32,7 @@ func someStates() []*state {
 		{key: "k"},
 		{key: "a/\x00\xff", seq: 9, gen: 8, current: vs[0], nullSeq: 3, others: 2, data: true, recent: []changeID{{1}, {2}}},
 		{key: "", seq: 1 << 63, op: store.OpID{7}, outcome: &outcome{changed: true, seq: 4, info: vs[2], prior: vs[0], latest: true}},
-		{key: "k", seq: 4, op: store.OpID{8}, outcome: &outcome{seq: 4, after: store.OpID{7}}},
+		{key: "k", seq: 4, op: store.OpID{8}, outcome: &outcome{seq: 4, after: store.OpID{7}, attrs: []byte{1, 2}}},
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 
 // Remove implements store.Bucket. Its linearization point is writeHead.
 func (b *bucket) Remove(ctx context.Context, key, versionID string, opts store.RemoveOptions) (store.Outcome, error) {
-	var attrs []byte // of what was current
 	c := change{b: b, key: key, tag: newTag(), op: opts.Op}
 	c.want.omap = []string{keyVersion + store.NullVersion}
 	mark := versionID == "" && opts.Versioning != store.Unversioned
@@ -23,7 +22,6 @@ func (b *bucket) Remove(ctx context.Context, key, versionID string, opts store.R
 		}
 	}
 	c.decide = func(e *edit) (outcome, error) {
-		attrs = e.attrs
 		if mark {
 			return b.addMarker(e, &opts)
 		}
@@ -33,7 +31,7 @@ func (b *bucket) Remove(ctx context.Context, key, versionID string, opts store.R
 	if err != nil {
 		return store.Outcome{}, b.failed("remove", key, err)
 	}
-	return b.withPrior(out, attrs), nil
+	return out, nil
 }
 
 // addMarker makes a delete marker the current version.
@@ -45,14 +43,14 @@ func (b *bucket) addMarker(e *edit, opts *store.RemoveOptions) (outcome, error) 
 	v := &version{marker: true, seq: b.d.clock.next(e.seq)}
 	v.modTime = int64(v.seq)
 	err := e.put(v, opts.Versioning, nil, nil)
-	return outcome{changed: true, seq: v.seq, info: v, prior: object(cur), latest: true}, err
+	return outcome{changed: true, seq: v.seq, info: v, prior: object(cur), latest: true, attrs: e.attrs}, err
 }
 
 // removeVersion removes a version for good; "": the current one, if it is an
 // object.
 func (b *bucket) removeVersion(e *edit, versionID string, opts *store.RemoveOptions) (outcome, error) {
 	target, current := object(e.current), true
-	var attrs []byte // of a noncurrent target
+	attrs := e.attrs // of the target
 	if versionID != "" {
 		target = e.current
 		if target == nil || target.id != versionID {
@@ -76,6 +74,7 @@ func (b *bucket) removeVersion(e *edit, versionID string, opts *store.RemoveOpti
 	e.number(out.seq)
 	out.changed, out.info, out.latest = true, target, current
 	e.listed = true
+	out.attrs = attrs
 	if !current {
 		e.forget(target, attrs)
 		e.discard(target)

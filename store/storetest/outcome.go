@@ -23,6 +23,7 @@ func outcomeCases() []testCase {
 		{"List", outcomeList},
 		{"Seq_Grows", outcomeSeq},
 		{"Prior", outcomePrior},
+		{"Attrs", outcomeAttrs},
 		{"Many", outcomeMany},
 	}
 }
@@ -31,8 +32,8 @@ func (f *Fixture) ref(op store.OpID, key string) store.OpRef {
 	return store.OpRef{ID: op, Bucket: f.Name, Key: key}
 }
 
-// wantOutcome checks that Settle answers what the change itself answered. Of
-// attributes a kept outcome need not know.
+// wantOutcome checks that Settle answers what the change itself answered. For
+// attributes there is outcomeAttrs.
 func (f *Fixture) wantOutcome(op store.OpID, key string, want store.Outcome) {
 	f.Helper()
 	got, err := f.Driver().Outcomes().Settle(f.Context(), f.ref(op, key))
@@ -307,6 +308,66 @@ func outcomePrior(f *Fixture) {
 	second := f.Remove("k", "")
 	wantPrior("second marker", second, "five")
 	wantPrior("marker over a marker", f.Remove("k", ""), "")
+}
+
+// outcomeAttrs: an event shows, and is chosen by, the attributes of what was put,
+// removed, or hidden by a marker, also after a crash.
+func outcomeAttrs(f *Fixture) {
+	type change struct {
+		what, versionID string
+		put, hides      bool
+		versioning      store.Versioning
+		attr            string
+	}
+	var middle string
+	for _, c := range []change{
+		{what: "put", put: true, attr: "one"},
+		{what: "overwrite", put: true, attr: "two"},
+		{what: "removal", attr: "two"},
+		{what: "put again", put: true, attr: "three"},
+		{what: "new version", put: true, versioning: store.Enabled, attr: "four"},
+		{what: "newer version", put: true, versioning: store.Enabled, attr: "five"},
+		{what: "marker", hides: true, versioning: store.Enabled, attr: "five"},
+		{what: "removal of a version", versionID: "four", versioning: store.Enabled, attr: "four"},
+		{what: "removal of the null version", versionID: store.NullVersion, versioning: store.Enabled, attr: "three"},
+	} {
+		f.Versioning = c.versioning
+		op := store.NewOpID()
+		var out store.Outcome
+		switch {
+		case c.put:
+			out = f.Put("k", c.what, WithOp(op), WithAttrs(store.Attrs{"a": c.attr}))
+		case c.versionID == "four":
+			out = f.Remove("k", middle, WithOp(op))
+		default:
+			out = f.Remove("k", c.versionID, WithOp(op))
+		}
+		if c.attr == "four" && c.put {
+			middle = out.Info.VersionID
+		}
+		want := func(when string, out store.Outcome) {
+			f.Helper()
+			subject := out.Info
+			if c.hides {
+				subject = out.Prior
+			}
+			if subject == nil || subject.Attrs["a"] != c.attr {
+				f.Errorf("%s, %s: %+v, want attribute %q", c.what, when, subject, c.attr)
+			}
+		}
+		want("at once", out)
+		settle := func(when string) {
+			f.Helper()
+			kept, err := f.Driver().Outcomes().Settle(f.Context(), f.ref(op, "k"))
+			if err != nil {
+				f.Fatalf("%s, %s: Settle = %v", c.what, when, err)
+			}
+			want(when, kept)
+		}
+		settle("kept")
+		f.Crash()
+		settle("after a crash")
+	}
 }
 
 func outcomeMany(f *Fixture) {

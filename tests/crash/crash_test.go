@@ -1,9 +1,9 @@
 package crash
 
 import (
+	"context"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"strconv"
 	"testing"
 	"time"
@@ -48,13 +48,13 @@ func killAtRandom(t *testing.T, opts gatewaytest.Options) {
 	w.fsck()
 }
 
-// fsck stops the gateway and lets it look at its tree.
+// fsck stops the gateway and lets it look whether what it keeps fits together.
 func (w *world) fsck() {
 	w.t.Helper()
 	if err := w.g.Stop(); err != nil {
 		w.t.Errorf("stop: %v", err)
 	}
-	if out, err := exec.Command(gatewaytest.Binary(w.t), "fsck", "--data", w.g.Data).CombinedOutput(); err != nil {
+	if out, err := w.g.Command(context.Background(), "fsck").CombinedOutput(); err != nil {
 		w.t.Errorf("fsck: %v\n%s", err, out)
 	}
 }

@@ -1,5 +1,7 @@
 // Package gatewaytest builds the gateway and runs it for black-box tests: as a
-// process of its own, on free loopback ports, with a directory of its own.
+// process of its own, on free loopback ports, with a directory of its own. The
+// environment may choose where all gateways of a test binary have objects and
+// queues (HERALD_TEST_STORE, HERALD_TEST_QUEUE): see Store and Queue.
 package gatewaytest
 
 import (
@@ -77,6 +79,7 @@ type Gateway struct {
 
 	t      testing.TB
 	opts   Options
+	place  []string // environment: where objects and queues are
 	binary string
 	log    *syncBuffer
 
@@ -103,7 +106,7 @@ func New(t testing.TB, opts Options) *Gateway {
 	if opts.Data == "" {
 		opts.Data = t.TempDir()
 	}
-	g := &Gateway{Data: opts.Data, t: t, opts: opts, binary: opts.Build, log: &syncBuffer{}}
+	g := &Gateway{Data: opts.Data, t: t, opts: opts, place: placeEnv(t), binary: opts.Build, log: &syncBuffer{}}
 	if g.binary == "" {
 		g.binary = Binary(t)
 	}
@@ -131,7 +134,7 @@ func (g *Gateway) run(until string) error {
 		"serve", "--data", g.Data, "--listen", strings.TrimPrefix(g.URL, "http://"), "--ops", strings.TrimPrefix(g.Ops, "http://"),
 	}, g.opts.Args...)
 	cmd := exec.Command(g.binary, args...)
-	cmd.Env = append(append(os.Environ(), "HERALD_ROOT_ACCESS_KEY="+AccessKey, "HERALD_ROOT_SECRET_KEY="+SecretKey), g.opts.Env...)
+	cmd.Env = append(append(g.environ(), "HERALD_ROOT_ACCESS_KEY="+AccessKey, "HERALD_ROOT_SECRET_KEY="+SecretKey), g.opts.Env...)
 	cmd.Stdout, cmd.Stderr = g.log, g.log
 	cmd.SysProcAttr = processAttributes()
 	if err := cmd.Start(); err != nil {
@@ -254,7 +257,7 @@ func (g *Gateway) Admin(args ...string) (stdout string, code int) {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, g.binary, append([]string{"admin", "--data", g.Data}, args...)...)
+	cmd := g.Command(ctx, "admin", args...)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()

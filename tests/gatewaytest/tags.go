@@ -4,3 +4,6 @@ package gatewaytest
 
 // tags are those that the gateway is built with.
 const tags = "faults"
+
+// hasRADOS is whether the gateway has the drivers that need librados.
+const hasRADOS = false

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -392,7 +391,7 @@ func TestPersistentOff(t *testing.T) {
 func TestListen(t *testing.T) {
 	e := newEnv(t)
 	bucket := e.bucket()
-	cmd := exec.Command(gatewaytest.Binary(t), "listen", "--data", e.g.Data, bucket)
+	cmd := e.g.Command(t.Context(), "listen", bucket)
 	out, err := cmd.StdoutPipe()
 	e.check(err)
 	errOut, err := cmd.StderrPipe()

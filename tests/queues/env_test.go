@@ -12,7 +12,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -167,8 +166,7 @@ func (e *env) awayAndBack(away, back func()) {
 
 // run runs a verb of the gateway on its directory.
 func (e *env) run(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, gatewaytest.Binary(e.t), args...)
-	cmd.Args = append(cmd.Args, "--data", e.g.Data)
+	cmd := e.g.Command(ctx, args[0], args[1:]...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()

@@ -5,3 +5,5 @@ package redistest
 import "syscall"
 
 func processAttributes() *syscall.SysProcAttr { return nil }
+
+func sessionAttributes() *syscall.SysProcAttr { return nil }

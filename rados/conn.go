@@ -79,6 +79,7 @@ type Conn struct {
 	done      atomic.Uint64
 	abandoned atomic.Uint64
 	blocked   atomic.Uint64
+	calls     atomic.Int64 // watches and notifications that librados has not ended
 
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -225,6 +226,9 @@ func (c *Conn) Close() error {
 	}
 	c.mu.Unlock()
 	<-c.idle
+	if c.calls.Load() > 0 {
+		return nil // a watch, for one, ends when an OSD answers, whenever that is: librados would use what we free
+	}
 	for _, io := range c.ios {
 		io.ctx.Destroy()
 	}

@@ -42,8 +42,24 @@ func storeError(what string, err error) error {
 		return nil
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%s: %w: %w", what, store.ErrNoSpace, err)
-	case errors.Is(err, syscall.ETIMEDOUT): // the client may come again
+	case errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, errMarkGone), errors.Is(err, errClosed): // the client may come again
 		return fmt.Errorf("%s: %w: %w", what, context.DeadlineExceeded, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
+}
+
+// ignoreAbsent: an object that is not there is all right.
+func ignoreAbsent(err error) error {
+	if errors.Is(err, syscall.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+// ignoreNoBucket: a bucket that was deleted meanwhile is all right.
+func ignoreNoBucket(err error) error {
+	if errors.Is(err, store.ErrNoSuchBucket) {
+		return nil
+	}
+	return err
 }

@@ -169,14 +169,6 @@ func (f *fsck) compareKeys(ctx context.Context, b *fsckBucket, heads map[string]
 	return nil
 }
 
-// ignoreNoBucket: a bucket that was deleted meanwhile is not wrong.
-func ignoreNoBucket(err error) error {
-	if errors.Is(err, store.ErrNoSuchBucket) {
-		return nil
-	}
-	return err
-}
-
 // indexAgain compares a key's entries with its head for sure. As long as a
 // change of the key is announced they may differ; and they were of one moment
 // with the head if they are the same before and after it was read.

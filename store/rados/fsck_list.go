@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	librados "herald/rados"
@@ -334,14 +333,6 @@ func (f *fsck) unborn(ctx context.Context, b *fsckBucket) error {
 		return f.d.sweepGone(ctx, rootGone+b.bid)
 	})
 	return nil
-}
-
-// ignoreAbsent: what is not there any more is not wrong.
-func ignoreAbsent(err error) error {
-	if errors.Is(err, syscall.ENOENT) {
-		return nil
-	}
-	return err
 }
 
 // lostShards looks for shards of the layout that are not there.

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -185,7 +186,11 @@ func (d *Driver) sweepHead(ctx context.Context, bid, key string) (done bool, err
 	if h.guard == 0 {
 		return true, nil
 	}
-	if left, err := d.collectNotes(ctx, k); err != nil || left || h.alive() {
+	left, err := d.collectNotes(ctx, k)
+	if err == nil && !left && h.alive() {
+		left, err = d.forgetOld(ctx, k)
+	}
+	if err != nil || left || h.alive() {
 		return err == nil && !left, err
 	}
 	if h, err = d.readHead(ctx, k, headRead{}); err != nil { // it is newer without its notes
@@ -205,6 +210,45 @@ func (d *Driver) sweepHead(ctx context.Context, bid, key string) (done bool, err
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// forgetOld removes the bars of what can happen no more from a head, and
+// outcomes of ops that were forgotten. left tells that there are bars which are
+// too young.
+func (d *Driver) forgetOld(ctx context.Context, k headKey) (left bool, err error) {
+	var past []string
+	for _, space := range []string{keyBar, keyOutcome} {
+		var bad error
+		err := eachPair(ctx, d.heads, k.oid(), "", space, func(p librados.Pair) bool {
+			id, ok := store.ParseOpID(p.Key[len(space):])
+			switch {
+			case !ok:
+			case space == keyBar:
+				if time.Since(opTime(id)) > barAge {
+					past = append(past, p.Key)
+				} else {
+					left = true
+				}
+			case time.Since(opTime(id)) > barAge: // who forgets one may be about to remove it
+				var line *headKey
+				if line, bad = d.ops.line(ctx, id); line == nil && bad == nil {
+					past = append(past, p.Key)
+				}
+			}
+			return bad == nil
+		})
+		if err = errors.Join(err, bad); err != nil {
+			return true, fmt.Errorf("read bars of %s/%q: %w", k.bid, k.key, err)
+		}
+	}
+	if len(past) == 0 {
+		return left, nil
+	}
+	op := librados.NewWrite()
+	op.AssertExists()
+	op.OmapRm(past...)
+	_, err = d.heads.Operate(ctx, k.oid(), op, librados.FullForce)
+	return left, ignoreAbsent(err)
 }
 
 // remembers tells whether the head of a removed key has something that somebody

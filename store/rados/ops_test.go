@@ -3,9 +3,12 @@
 package rados
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"testing"
 
+	librados "herald/rados"
 	"herald/store"
 	"herald/store/storetest"
 )
@@ -172,4 +175,65 @@ func TestSweepHead(t *testing.T) {
 		t.Errorf("the head is still there: %+v, %v", h, err)
 	}
 	sweep(true)
+}
+
+// TestSweepHead_Bars: a living head lets go of bars and outcomes that nobody
+// needs, and is looked at again as long as it has others.
+func TestSweepHead_Bars(t *testing.T) {
+	s := newSick(t)
+	old, young := oldID(), store.NewOpID()
+	for _, name := range []string{keyBar + old.String(), keyBar + young.String(), keyOutcome + old.String(), keyOutcome + young.String()} {
+		s.note("small", name, encodeOutcome(&outcome{}))
+	}
+	left := func(want ...string) {
+		t.Helper()
+		var names []string
+		s.must(eachPair(t.Context(), s.d.heads, s.b.head("small").oid(), "", "", func(p librados.Pair) bool {
+			names = append(names, p.Key)
+			return true
+		}))
+		if !slices.Equal(names, want) {
+			t.Errorf("the head has %q, want %q", names, want)
+		}
+	}
+	if done, err := s.d.sweepHead(t.Context(), s.b.bid, "small"); done || err != nil {
+		t.Errorf("sweepHead = %t, %v: there is a young bar", done, err)
+	}
+	left(keyBar+young.String(), keyOutcome+young.String())
+	s.do(s.d.heads, s.b.head("small").oid(), func(op *librados.WriteOp) { op.OmapRm(keyBar + young.String()) })
+	if done, err := s.d.sweepHead(t.Context(), s.b.bid, "small"); !done || err != nil {
+		t.Errorf("sweepHead = %t, %v", done, err)
+	}
+	left(keyOutcome + young.String())
+}
+
+// TestSweep_NameOfADeletedBucket: who deleted a bucket died before he took its
+// name away.
+func TestSweep_NameOfADeletedBucket(t *testing.T) {
+	s := newSick(t)
+	r, err := s.d.lookup(t.Context(), "empty")
+	s.must(err)
+	s.must(openIndex(s.d.indexEnv(), r.bid).drop(t.Context()))
+	s.must(s.d.sweepBuckets(t.Context()))
+	list, err := s.d.ListBuckets(t.Context())
+	s.must(err)
+	if len(list) != 1 || list[0].Name != testBucket {
+		t.Errorf("buckets %+v, want only %s", list, testBucket)
+	}
+	s.d.wantWell(t, store.FsckOptions{})
+}
+
+// TestMarkGone: a change that was given up can be tried again.
+func TestMarkGone(t *testing.T) {
+	s := newSick(t)
+	w, err := s.b.Create(t.Context(), "k", store.CreateHint{Size: -1})
+	s.must(err)
+	_, err = w.Write(make([]byte, tailSize+1))
+	s.must(err)
+	s.must(s.d.repairHead(t.Context(), s.b.bid, "k", w.(*writer).tag))
+	if _, err := w.Commit(t.Context(), store.CommitOptions{ETag: "e"}); !errors.Is(err, errMarkGone) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Commit = %v, want one that clients try again", err)
+	}
+	s.d.quiet(t)
+	s.d.wantWell(t, store.FsckOptions{})
 }

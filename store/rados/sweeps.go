@@ -38,7 +38,7 @@ func (d *Driver) sweepBuckets(ctx context.Context) error {
 	err := eachPair(ctx, d.heads, oidRoot, "", rootBucket, func(p librados.Pair) bool {
 		r, err := decodeBucket(p.Value)
 		if err == nil && !d.index(r.bid).resting() {
-			_, err = d.index(r.bid).sweep(ctx)
+			err = d.sweepBucket(ctx, p, r.bid)
 		}
 		if err == nil {
 			err = d.sweepUploads(ctx, r.bid)
@@ -61,6 +61,18 @@ func (d *Driver) sweepBuckets(ctx context.Context) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// sweepBucket sweeps a bucket that root has by a line. If it was deleted, who did
+// that died before he took its name away.
+func (d *Driver) sweepBucket(ctx context.Context, line librados.Pair, bid string) error {
+	l, err := readLayout(ctx, d.heads, bid)
+	if err == nil && l.Deleted {
+		err = d.removeName(ctx, strings.TrimPrefix(line.Key, rootBucket), bid, line.Value)
+	} else if err == nil {
+		_, err = d.index(bid).sweep(ctx)
+	}
+	return ignoreNoBucket(err)
 }
 
 func (d *Driver) closing() bool {

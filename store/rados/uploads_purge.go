@@ -3,6 +3,7 @@
 package rados
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -155,8 +156,12 @@ func (d *Driver) dropUpload(ctx context.Context, bid, _, id string) error {
 	}
 }
 
-// uploadSweepEvery is how often a gateway looks at all uploads of a bucket.
-const uploadSweepEvery = 10 * time.Minute
+// How often a gateway looks at all uploads of a bucket; after an error it does
+// so sooner, but not at once.
+const (
+	uploadSweepEvery = 10 * time.Minute
+	uploadSweepAgain = time.Minute
+)
 
 // sweepUploads goes on with what others left of a bucket's uploads when they
 // died.
@@ -170,10 +175,18 @@ func (d *Driver) sweepUploads(ctx context.Context, bid string) error {
 	if !due {
 		return nil
 	}
-	return d.sweepUploadsNow(ctx, bid)
+	err := d.sweepUploadsNow(ctx, bid)
+	if err != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.uploadSweeps[bid] = time.Now().Add(uploadSweepAgain - uploadSweepEvery)
+	}
+	return err
 }
 
-func (d *Driver) sweepUploadsNow(ctx context.Context, bid string) error {
+// sweepUploadsNow looks at all uploads, also if some cannot be dealt with; it
+// returns the first error.
+func (d *Driver) sweepUploadsNow(ctx context.Context, bid string) (failed error) {
 	for opts := (store.UploadListOptions{Max: 1000}); ; {
 		page, err := d.index(bid).listUploads(ctx, opts)
 		if errors.Is(err, store.ErrNoSuchBucket) {
@@ -189,8 +202,9 @@ func (d *Driver) sweepUploadsNow(ctx context.Context, bid string) error {
 			}
 			return err
 		})
-		if err != nil || !page.truncated || d.closing() {
-			return err
+		failed = cmp.Or(failed, err)
+		if !page.truncated || d.closing() || ctx.Err() != nil {
+			return failed
 		}
 		opts.KeyMarker, opts.UploadIDMarker = page.nextKeyMarker, page.nextIDMarker
 	}

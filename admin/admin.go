@@ -70,7 +70,7 @@ type call struct {
 	maxEntries                                            int
 	admin, system                                         bool
 
-	name, from, to      string
+	name, from, to, set string
 	repair, keep, force bool
 }
 
@@ -95,6 +95,7 @@ func (c *call) flagSet() *flag.FlagSet {
 	fs.StringVar(&c.name, "name", "", "`name` of a queue")
 	fs.StringVar(&c.from, "from", "", "`place` of queues")
 	fs.StringVar(&c.to, "to", "", "`place` of queues")
+	fs.StringVar(&c.set, "set", "", "the new `value`")
 	fs.BoolVar(&c.repair, "repair", false, "mend what is found")
 	fs.BoolVar(&c.keep, "keep", false, "leave the empty queues where they were")
 	fs.BoolVar(&c.force, "force", false, "also while gateways use the queues")

@@ -27,10 +27,6 @@ var notificationCommands = []command{
 	{"notification rm", "remove one notification of a bucket, or all", []string{"bucket", "tenant", "uid", "notification-id"}, (*Admin).notificationRm},
 }
 
-var bucketCommands = []command{
-	{"bucket list", "the names of all buckets, or of a user's", []string{"uid", "tenant"}, (*Admin).bucketList},
-}
-
 // topicTenant is the tenant that --tenant or --account-id names.
 func (c *call) topicTenant() string {
 	if c.accountID != "" {
@@ -216,22 +212,4 @@ func (a *Admin) notificationRm(ctx context.Context, c *call) error {
 		info.Attrs[notify.AttrNotification] = notify.FormatRules(rules)
 		return nil
 	})
-}
-
-func (a *Admin) bucketList(ctx context.Context, c *call) error {
-	owner := c.uid
-	if owner != "" && c.tenant != "" && !strings.Contains(owner, "$") {
-		owner = c.tenant + "$" + owner
-	}
-	buckets, err := a.Store.ListBuckets(ctx, func(b *store.BucketInfo) bool {
-		return (owner == "" || b.Owner == owner) && (c.tenant == "" || b.Tenant == c.tenant)
-	})
-	if err != nil {
-		return err
-	}
-	names := []string{}
-	for _, b := range buckets {
-		names = append(names, b.Name)
-	}
-	return c.print(names)
 }

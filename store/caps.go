@@ -84,6 +84,13 @@ type Sharer interface {
 	Share(src Reader, off, length int64) (bool, error)
 }
 
+// Compressor is the optional capability of a Driver to keep objects compressed.
+type Compressor interface {
+	// Compressions are the values that CreateHint.Compression may have besides
+	// "".
+	Compressions() []string
+}
+
 // Checker is the optional capability of a Driver to answer for its health:
 // nil when it can serve reads and writes.
 type Checker interface {

@@ -16,11 +16,20 @@ func (b *OpenBucket) Uploads() (Uploads, error) {
 	if !ok {
 		return nil, ErrNotSupported
 	}
-	return &openUploads{u}, nil
+	return &openUploads{u, b.Info.Attrs[AttrCompression]}, nil
 }
 
 // openUploads are the uploads of an OpenBucket.
-type openUploads struct{ Uploads }
+type openUploads struct {
+	Uploads
+	compression string
+}
+
+// CreatePart has new parts compressed as the bucket wants it.
+func (u *openUploads) CreatePart(ctx context.Context, key, uploadID string, number int, hint CreateHint) (Writer, error) {
+	hint.Compression = u.compression
+	return u.Uploads.CreatePart(ctx, key, uploadID, number, hint)
+}
 
 // CreateUpload refuses keys that may not name an object; uploads of others are
 // not found, then.
@@ -36,6 +45,7 @@ func (b *OpenBucket) Create(ctx context.Context, key string, hint CreateHint) (W
 	if err := ValidKey(key); err != nil {
 		return nil, err
 	}
+	hint.Compression = b.Info.Attrs[AttrCompression]
 	return b.Bucket.Create(ctx, key, hint)
 }
 

@@ -58,6 +58,10 @@ type BucketInfo struct {
 	version uint64
 }
 
+// AttrCompression is the bucket's attribute that says how new objects are kept:
+// one of Service.Compressions; absent: as they are.
+const AttrCompression = "compression"
+
 // StoreName is the name under which the driver knows the bucket.
 func (b *BucketInfo) StoreName() string { return StoreName(b.Tenant, b.Name) }
 
@@ -105,6 +109,15 @@ func (s *Service) ID(ctx context.Context) (string, error) {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+}
+
+// Compressions are the ways in which the store can compress objects. Empty: it
+// cannot.
+func (s *Service) Compressions() []string {
+	if c, ok := s.driver.(Compressor); ok {
+		return c.Compressions()
+	}
+	return nil
 }
 
 // Check answers for the store's health.

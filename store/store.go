@@ -92,6 +92,10 @@ type Bucket interface {
 // CreateHint is what is known about an object before its data comes.
 type CreateHint struct {
 	Size int64 // bytes; -1 when unknown
+	// Compression is how the bytes are to be kept: one of those that the driver
+	// knows (Compressor), or "": as they are. It may be another for each object;
+	// what is read is always what was written. OpenBucket fills it in.
+	Compression string
 }
 
 // Writer takes the bytes of one object. It is used by one goroutine.

@@ -14,6 +14,7 @@ type body struct {
 	data     []byte
 	segments []segment
 	size     int64
+	stored   int64 // bytes of data, if they are compressed
 }
 
 // put makes a body the current version of a key. mark is that of its tails,
@@ -32,7 +33,7 @@ func (b *bucket) put(ctx context.Context, key string, body *body, opts *store.Co
 			return outcome{}, err
 		}
 		prior = e.attrs
-		v := &version{size: body.size, etag: opts.ETag, segments: body.segments}
+		v := &version{size: body.size, etag: opts.ETag, segments: body.segments, stored: body.stored}
 		v.seq = b.d.clock.next(e.seq)
 		v.modTime = int64(v.seq)
 		if !opts.ModTime.IsZero() {

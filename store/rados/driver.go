@@ -60,9 +60,11 @@ type Driver struct {
 	readers *readers
 	trash   *trash
 	buffers tailBuffers
-	records *records
-	roots   *omapCache
-	ops     *ops
+	// compressor is made when it is first needed.
+	compressor func() *compressor
+	records    *records
+	roots      *omapCache
+	ops        *ops
 
 	mu           sync.Mutex // guards what follows
 	indexes      map[string]*index
@@ -90,7 +92,7 @@ func Open(ctx context.Context, opts Options) (*Driver, error) {
 	d := &Driver{
 		opts: opts, gateway: newID(), log: opts.Logger, conn: conn, bg: newBackground(),
 		locks: newKeyLocks(), readers: newReaders(), indexes: make(map[string]*index),
-		uploadSweeps: make(map[string]time.Time),
+		uploadSweeps: make(map[string]time.Time), compressor: sync.OnceValue(newCompressor),
 	}
 	d.heads, err = conn.IO(opts.Pool, opts.Namespace)
 	if err == nil {
@@ -104,6 +106,9 @@ func Open(ctx context.Context, opts Options) (*Driver, error) {
 	d.roots = &omapCache{io: d.heads, oid: oidRoot}
 	d.ops = newOps(d)
 	d.bg.start(d.sweepLoop)
+	for _, c := range []*omapCache{d.roots, d.records.cache} {
+		d.bg.start(func(ctx context.Context) { c.watch(ctx, d.bg.closing, d.log) })
+	}
 	return d, nil
 }
 

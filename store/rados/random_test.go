@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -49,7 +50,7 @@ func (p *testPlace) randomChanges(t *testing.T, meanwhile func()) {
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
-			b, err := gateways[i%2].OpenBucket(t.Context(), "bucket")
+			b, err := packing{gateways[i%2], new(atomic.Int64)}.OpenBucket(t.Context(), "bucket")
 			if err != nil {
 				t.Error(err)
 				return

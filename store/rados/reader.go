@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"herald/store"
@@ -28,6 +29,8 @@ type reader struct {
 	data []byte // all bytes, unless there are segments
 	segs []segment
 	hold *hold // nil: there are no tails
+
+	packed packedTails
 
 	mu    sync.Mutex // guards what follows: ReadAt may be called concurrently
 	block []byte     // read for a small ReadAt
@@ -51,10 +54,9 @@ func (b *bucket) Open(ctx context.Context, key, versionID string) (store.Reader,
 	}
 	r := &reader{ctx: ctx, d: b.d, bid: b.bid, info: info, segs: v.segments, hold: hold}
 	if v.inline() {
-		if int64(len(h.data)) != v.size {
-			return nil, fmt.Errorf("open %s/%s: %d bytes where %d should be", b.name, key, len(h.data), v.size)
+		if r.data, err = b.d.inlineData(v, h.data); err != nil {
+			return nil, fmt.Errorf("open %s/%s: %w", b.name, key, err)
 		}
-		r.data = h.data
 	}
 	return r, nil
 }
@@ -127,7 +129,11 @@ func (r *reader) readSmall(p []byte, off int64) error {
 	for len(p) > 0 {
 		if off < r.start || off >= r.start+int64(len(r.block)) {
 			var b bytes.Buffer
-			if _, err := r.WriteRangeTo(&b, off, min(readBlock, r.info.Size-off)); err != nil {
+			n := int64(readBlock)
+			if slices.ContainsFunc(r.segs, func(s segment) bool { return s.stored > 0 }) {
+				n = pieceSize // of which there is no less to be had
+			}
+			if _, err := r.WriteRangeTo(&b, off, min(n, r.info.Size-off)); err != nil {
 				return err
 			}
 			r.block, r.start = b.Bytes(), off
@@ -156,7 +162,7 @@ func (r *reader) WriteRangeTo(w io.Writer, off, length int64) (int64, error) {
 		answers[i] = make(chan pieceRead, 1)
 		p := pieces[i]
 		go func() {
-			data, err := r.d.readTail(ctx, p.tails, p.off, p.n)
+			data, err := r.read(ctx, &p)
 			answers[i] <- pieceRead{data, err}
 		}()
 	}
@@ -186,6 +192,15 @@ type piece struct {
 	tails tailsName
 	off   int64 // among the bytes of tails
 	n     int
+	// packed: some of the tails are compressed
+	packed bool
+}
+
+func (r *reader) read(ctx context.Context, p *piece) ([]byte, error) {
+	if p.packed {
+		return r.readPacked(ctx, p)
+	}
+	return r.d.readTail(ctx, p.tails, p.off, p.n)
 }
 
 type pieceRead struct {
@@ -203,7 +218,7 @@ func (r *reader) pieces(off, length int64) []piece {
 		}
 		for off < s.size && length > 0 {
 			n := min(length, s.size-off, readPiece-off%readPiece)
-			list = append(list, piece{tailsName{s.in(r.bid), s.tag}, off, int(n)})
+			list = append(list, piece{tailsName{s.in(r.bid), s.tag}, off, int(n), s.stored > 0})
 			off, length = off+n, length-n
 		}
 		if length == 0 {

@@ -3,6 +3,7 @@
 package rados
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,12 +46,13 @@ func (d *Driver) crash(t testing.TB) {
 	}
 }
 
-// TestSuite runs the conformance suite on a real cluster.
+// TestSuite runs the conformance suite on a real cluster. Every second object is
+// compressed.
 func TestSuite(t *testing.T) {
 	p := newPlace(t)
 	storetest.Run(t, storetest.Harness{
-		Open:   func(t *testing.T) store.Driver { return p.open(t, Options{}) },
-		Crash:  func(t *testing.T, d store.Driver) { d.(*Driver).crash(t) },
+		Open:   func(t *testing.T) store.Driver { return packing{p.open(t, Options{}), new(atomic.Int64)} },
+		Crash:  func(t *testing.T, d store.Driver) { d.(packing).crash(t) },
 		Shared: true,
 	})
 }

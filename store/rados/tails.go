@@ -31,16 +31,30 @@ type tailWriter struct {
 	buf  []byte // of the tail that is filled now
 	next int64  // its number
 	size int64  // bytes taken
+	pack bool   // compress
 
 	room chan struct{} // has an element for each tail under way
 	wg   sync.WaitGroup
 
-	mu  sync.Mutex // guards err
-	err error      // the first
+	mu     sync.Mutex // guards what follows
+	err    error      // the first
+	stored int64      // bytes in tails
+	packed bool       // some are compressed
 }
 
-func newTailWriter(d *Driver, bid string, tag store.OpID) *tailWriter {
-	return &tailWriter{d: d, bid: bid, tag: tag, room: make(chan struct{}, tailsAtOnce)}
+func newTailWriter(d *Driver, bid string, tag store.OpID, pack bool) *tailWriter {
+	return &tailWriter{d: d, bid: bid, tag: tag, pack: pack, room: make(chan struct{}, tailsAtOnce)}
+}
+
+// segment is all that was written, when it is durable.
+func (t *tailWriter) segment() segment {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := segment{tag: t.tag, size: t.size}
+	if t.packed {
+		s.stored = t.stored
+	}
+	return s
 }
 
 // write takes bytes. An error of an earlier tail may come with a later call.
@@ -76,17 +90,34 @@ func (t *tailWriter) send(ctx context.Context) error {
 	data, oid := t.buf, tailOID(t.bid, t.tag, t.next)
 	t.buf, t.next = nil, t.next+1
 	t.wg.Go(func() {
-		op := librados.NewWrite()
-		op.WriteFull(data)
-		if _, err := t.d.data.Operate(ctx, oid, op, 0); err != nil {
-			t.mu.Lock()
-			t.err = errors.Join(t.err, storeError("write a tail", err))
-			t.mu.Unlock()
-		}
+		t.put(ctx, oid, data)
 		t.d.buffers.put(data) // librados has a copy
 		<-t.room
 	})
 	return nil
+}
+
+// put writes a tail, compressed if that is wanted and makes it shorter.
+func (t *tailWriter) put(ctx context.Context, oid string, data []byte) {
+	op := librados.NewWrite()
+	packed := false
+	if t.pack {
+		buf := t.d.buffers.get()
+		defer t.d.buffers.put(buf)
+		if out, table := t.d.compressor().tail(buf, data); table != nil {
+			data, packed = out, true
+			op.SetXattr(xattrPieces, table.encode())
+		}
+	}
+	op.WriteFull(data)
+	_, err := t.d.data.Operate(ctx, oid, op, 0)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err != nil {
+		t.err = errors.Join(t.err, storeError("write a tail", err))
+	}
+	t.stored += int64(len(data))
+	t.packed = t.packed || packed
 }
 
 // tailBuffers are buffers of the size of a tail.

@@ -31,6 +31,7 @@ type partWriter struct {
 	key     string
 	name    uploadName
 	number  int
+	pack    bool // compress
 	tag     store.OpID
 	buf     []byte      // while there are no tails
 	tails   *tailWriter // nil: all is in buf
@@ -47,14 +48,16 @@ var (
 )
 
 // CreatePart implements store.Uploads.
-func (b *bucket) CreatePart(ctx context.Context, key, uploadID string, number int, _ store.CreateHint) (store.Writer, error) {
+func (b *bucket) CreatePart(ctx context.Context, key, uploadID string, number int, hint store.CreateHint) (store.Writer, error) {
 	if number < 1 || number > maxPartNumber {
 		return nil, fmt.Errorf("part %d: %w", number, store.ErrInvalidPart)
 	}
 	if _, err := b.upload(ctx, key, uploadID); err != nil {
 		return nil, err
 	}
-	return &partWriter{ctx: ctx, b: b, key: key, name: uploadName{b.bid, uploadID}, number: number, tag: newTag()}, nil
+	return &partWriter{
+		ctx: ctx, b: b, key: key, name: uploadName{b.bid, uploadID}, number: number, pack: hint.Compression == compressionZstd, tag: newTag(),
+	}, nil
 }
 
 func (w *partWriter) noteKey() string { return keyWriter + w.tag.String() }
@@ -101,7 +104,7 @@ func (w *partWriter) write(ctx context.Context, p []byte) error {
 				return err
 			}
 		}
-		w.tails = newTailWriter(w.b.d, w.b.bid, w.tag)
+		w.tails = newTailWriter(w.b.d, w.b.bid, w.tag, w.pack)
 		buf := w.buf
 		w.buf = nil
 		if err := w.tails.write(ctx, buf); err != nil {
@@ -182,7 +185,7 @@ func (w *partWriter) Commit(ctx context.Context, opts store.CommitOptions) (stor
 // describe says where the bytes of p are.
 func (w *partWriter) describe(p *part) {
 	if w.tails != nil {
-		p.segments = []segment{{tag: w.tag, size: w.tails.size}}
+		p.segments = []segment{w.tails.segment()}
 	}
 	p.segments = slices.Concat(w.shared, p.segments)
 	for _, s := range p.segments {

@@ -18,7 +18,7 @@ type writer struct {
 	b     *bucket
 	key   string
 	tag   store.OpID
-	hint  int64
+	hint  store.CreateHint
 	buf   []byte      // while there are no tails
 	tails *tailWriter // nil: all is in buf
 	// shared are segments of another object, to whose tails there may be
@@ -40,7 +40,7 @@ func (b *bucket) Create(ctx context.Context, key string, hint store.CreateHint) 
 	if err := store.ValidKey(key); err != nil {
 		return nil, err
 	}
-	return &writer{ctx: ctx, b: b, key: key, tag: newTag(), hint: hint.Size}, nil
+	return &writer{ctx: ctx, b: b, key: key, tag: newTag(), hint: hint}, nil
 }
 
 // Write implements io.Writer.
@@ -52,8 +52,8 @@ func (w *writer) Write(p []byte) (int, error) {
 		return 0, w.err
 	}
 	if w.tails == nil && len(w.buf)+len(p) <= maxInline {
-		if w.buf == nil && w.hint > 0 {
-			w.buf = make([]byte, 0, max(min(w.hint, maxInline), int64(len(p))))
+		if w.buf == nil && w.hint.Size > 0 {
+			w.buf = make([]byte, 0, max(min(w.hint.Size, maxInline), int64(len(p))))
 		}
 		w.buf = append(w.buf, p...)
 		return len(p), nil
@@ -75,7 +75,7 @@ func (w *writer) writeTails(ctx context.Context, p []byte) error {
 				return w.b.failed("write", w.key, err)
 			}
 		}
-		w.tails = newTailWriter(w.b.d, w.b.bid, w.tag)
+		w.tails = newTailWriter(w.b.d, w.b.bid, w.tag, w.hint.Compression == compressionZstd)
 		buf := w.buf
 		w.buf = nil
 		if err := w.tails.write(ctx, buf); err != nil {
@@ -143,9 +143,14 @@ func (w *writer) Commit(ctx context.Context, opts store.CommitOptions) (store.Ou
 		if err := w.tails.finish(ctx); err != nil {
 			return store.Outcome{}, errors.Join(w.b.failed("write", w.key, err), w.Abort())
 		}
-		body.segments = append(body.segments, segment{tag: w.tag, size: w.tails.size})
+		body.segments = append(body.segments, w.tails.segment())
 	}
 	body.size = int64(len(w.buf))
+	if len(w.buf) > 0 && w.hint.Compression == compressionZstd {
+		if out, packed := w.b.d.compressor().shorten(nil, w.buf); packed {
+			body.data, body.stored = out, int64(len(out))
+		}
+	}
 	for _, s := range body.segments {
 		body.size += s.size
 	}

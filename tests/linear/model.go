@@ -57,7 +57,7 @@ func (s *state) without(id string) *state {
 func (s *state) step(o *op) []*state {
 	var ok bool
 	switch o.kind {
-	case read, source:
+	case read, source, entry:
 		ok = s.sees(o)
 	case list:
 		ok = slices.EqualFunc(s.versions, o.got, version.is)

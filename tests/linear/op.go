@@ -17,12 +17,13 @@ const (
 	removeVersion // by version id
 	read          // GET or HEAD
 	source        // what a copy, whose target is another key, read of this one
+	entry         // what a listing of the bucket tells
 	list          // of all versions
 	end           // nothing more happened (events only)
 )
 
 func (k kind) String() string {
-	return [...]string{"put", "copy", "multipart", "delete", "delete version", "read", "source", "list", "end"}[k]
+	return [...]string{"put", "copy", "multipart", "delete", "delete version", "read", "source", "entry", "list", "end"}[k]
 }
 
 // writes tells whether ops of this kind make an object.

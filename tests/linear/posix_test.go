@@ -33,7 +33,7 @@ func runTime(t *testing.T) (all, each time.Duration) {
 func TestLinear_POSIX(t *testing.T) {
 	_, each := runTime(t)
 	g := gatewaytest.Start(t, gatewaytest.Options{Args: commonArgs()})
-	newWorld(t, []*gatewaytest.Gateway{g}, nil).live(2*each, each)
+	newWorld(t, []*gatewaytest.Gateway{g}, nil).live(each, each)
 }
 
 // commonArgs are flags of every gateway.

@@ -34,7 +34,7 @@ const patience = 2 * time.Minute
 const checkArrival = false
 
 // checkMetadata makes it wrong when an event lacks the metadata of its object.
-const checkMetadata = false
+const checkMetadata = true
 
 // prepare makes the buckets and their notifications.
 func (w *world) prepare() {
@@ -109,7 +109,16 @@ func (w *world) readAll() map[keyID]*state {
 	states := map[keyID]*state{}
 	for i := range w.gateways {
 		versions := w.listVersions(i)
-		listed := w.listObjects(i)
+		listed := map[keyID]string{}
+		for _, bucket := range []string{plainBucket, versionedBucket} {
+			etags, err := listObjects(w.t.Context(), w.clients[i], bucket, 7)
+			if err != nil {
+				w.violation("list %s at gateway %d: %v", bucket, i, err)
+			}
+			for name, etag := range etags {
+				listed[keyID{bucket, name, bucket == versionedBucket}] = etag
+			}
+		}
 		for _, k := range w.keys {
 			s := newState(w.readKey(i, k, versions[k])...)
 			etag := ""
@@ -168,23 +177,20 @@ func (w *world) readKey(gateway int, k keyID, listed []version) []version {
 	return all.got
 }
 
-// listObjects lists all keys at a gateway, by pages, with their ETags.
-func (w *world) listObjects(gateway int) map[keyID]string {
-	out := map[keyID]string{}
-	for _, bucket := range []string{plainBucket, versionedBucket} {
-		pages := s3.NewListObjectsV2Paginator(w.clients[gateway], &s3.ListObjectsV2Input{Bucket: &bucket, MaxKeys: aws.Int32(7)})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(context.Background())
-			if err != nil {
-				w.violation("list %s at gateway %d: %v", bucket, gateway, err)
-				return out
-			}
-			for _, c := range page.Contents {
-				out[keyID{bucket, aws.ToString(c.Key), bucket == versionedBucket}] = unquote(c.ETag)
-			}
+// listObjects lists all keys of a bucket, by pages, with their ETags.
+func listObjects(ctx context.Context, client *s3.Client, bucket string, page int32) (map[string]string, error) {
+	out := map[string]string{}
+	pages := s3.NewListObjectsV2Paginator(client, &s3.ListObjectsV2Input{Bucket: &bucket, MaxKeys: &page})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range page.Contents {
+			out[aws.ToString(c.Key)] = unquote(c.ETag)
 		}
 	}
-	return out
+	return out, nil
 }
 
 // versionsPage is an answer to ListObjectVersions, with versions and markers in

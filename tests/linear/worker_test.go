@@ -75,12 +75,49 @@ type worker struct {
 // run does ops until ctx ends; one that was begun is not cancelled.
 func (w *worker) run(ctx context.Context) {
 	for ctx.Err() == nil {
+		if w.rand.IntN(40) == 0 {
+			w.list()
+			continue
+		}
 		k := w.world.pick(w.rand)
 		o := &op{key: k, client: w.id, gateway: w.rand.IntN(len(w.world.gateways)), id: w.world.ids.Add(1)}
 		w.choose(o)
 		if !w.do(o) {
 			time.Sleep(time.Duration(5+w.rand.IntN(20)) * time.Millisecond) // that gateway is not there
 		}
+	}
+}
+
+// list lists a bucket. That is a read of each of its keys, at some moment.
+func (w *worker) list() {
+	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
+	defer cancel()
+	bucket, gateway := plainBucket, w.rand.IntN(len(w.world.gateways))
+	if w.rand.IntN(2) == 0 {
+		bucket = versionedBucket
+	}
+	call := w.world.now()
+	listed, err := listObjects(ctx, w.world.clients[gateway], bucket, int32(10+w.rand.IntN(50)))
+	ret := w.world.now()
+	if what, code := judge(err); what == faulty {
+		w.world.violation("list %s: %s", bucket, code)
+	}
+	if err != nil {
+		return
+	}
+	for _, k := range w.world.keys {
+		if k.bucket != bucket {
+			continue
+		}
+		o := &op{id: w.world.ids.Add(1), kind: entry, key: k, client: w.id, gateway: gateway, call: call, ret: ret}
+		if etag, ok := listed[k.name]; ok {
+			o.got = []version{{etag: etag}}
+		}
+		delete(listed, k.name)
+		w.world.add(o)
+	}
+	if len(listed) > 0 {
+		w.world.violation("gateway %d lists keys of %s that nobody made: %v", gateway, bucket, listed)
 	}
 }
 

@@ -117,7 +117,7 @@ func (w *world) count(o *op) {
 
 // tally counts an op by what was answered. The caller holds mu.
 func (w *world) tally(o *op) {
-	if o.kind == source {
+	if o.kind == source || o.kind == entry {
 		return
 	}
 	w.all++

@@ -6,6 +6,7 @@ DATA     ?= ./herald-data
 LISTEN   ?= 127.0.0.1:7480
 FUZZTIME ?= 5s
 KILLS    ?= 1000
+TIME     ?= 1h
 
 # With librados' header and a C compiler, checks and long runs cover what needs
 # them too (build tag rados). Asked when a recipe begins, because deps installs
@@ -81,6 +82,10 @@ fuzz: ## each fuzz target for FUZZTIME (default 5s; long: make fuzz FUZZTIME=10m
 .PHONY: crash
 crash: build ## kill the gateway KILLS times (default 1000) under load and check that nothing is lost
 	HERALD_CRASH_KILLS=$(KILLS) $(TAGGED) $(GO) test -count=1 -timeout 6h -v -run 'TestKillAtRandom|TestManyGateways' ./tests/crash
+
+.PHONY: linear
+linear: ## two gateways over one Ceph cluster, killed at random for TIME (default 1h): is the history of each key linearizable?
+	HERALD_LINEAR_TIME=$(TIME) $(TAGGED) $(GO) test -count=1 -timeout 24h -v -run TestLinear_RADOS ./tests/linear
 
 .PHONY: bench
 bench: build ## what is measured; see bench/README.md

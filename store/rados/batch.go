@@ -73,8 +73,20 @@ func (b *background) close(grace time.Duration) {
 	<-b.idle
 }
 
+// isClosing tells whether close has begun.
+func (b *background) isClosing() bool {
+	select {
+	case <-b.closing:
+		return true
+	default:
+		return false
+	}
+}
+
 // batcher makes one operation of the calls that wait for the same object: one
 // batch is under way at a time, and what comes meanwhile makes up the next.
+// Calls that nobody waits for go with the next of the others, or soon on their
+// own.
 type batcher[C any] struct {
 	bg  *background
 	max int // calls of a batch
@@ -82,19 +94,29 @@ type batcher[C any] struct {
 
 	mu      sync.Mutex // guards what follows
 	waiting []C
+	due     time.Time     // when what waits is to be done; zero: now
+	hurry   chan struct{} // wakes run, which waits for due
 	running bool
 }
+
+// batchLater is how long a call waits for others if nobody waits for it.
+const batchLater = 20 * time.Millisecond
 
 // newBatcher returns a batcher whose batches do carries out. do answers the
 // calls itself. Its context ends when the driver is closed and its grace is
 // over.
 func newBatcher[C any](bg *background, size int, do func(ctx context.Context, batch []C)) *batcher[C] {
-	return &batcher[C]{bg: bg, max: size, do: do}
+	return &batcher[C]{bg: bg, max: size, do: do, hurry: make(chan struct{}, 1)}
 }
 
 // add puts a call into one of the next batches, in the order of the calls. It
 // does not wait. It answers false when the driver is closed.
-func (b *batcher[C]) add(c C) bool {
+func (b *batcher[C]) add(c C) bool { return b.put(c, time.Time{}) }
+
+// addLater is add for a call that nobody waits for.
+func (b *batcher[C]) addLater(c C) bool { return b.put(c, time.Now().Add(batchLater)) }
+
+func (b *batcher[C]) put(c C, due time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.running {
@@ -103,27 +125,59 @@ func (b *batcher[C]) add(c C) bool {
 		}
 		b.running = true
 	}
+	switch {
+	case len(b.waiting) == 0:
+		b.due = due
+	case due.IsZero() && !b.due.IsZero():
+		b.due = due
+	}
+	if b.due.IsZero() {
+		select {
+		case b.hurry <- struct{}{}:
+		default:
+		}
+	}
 	b.waiting = append(b.waiting, c)
 	return true
 }
 
 // run carries out batches until no call waits.
 func (b *batcher[C]) run(ctx context.Context) {
-	for batch := b.take(); batch != nil; batch = b.take() {
-		b.do(ctx, batch)
+	for {
+		batch, pause := b.take()
+		switch {
+		case batch != nil:
+			b.do(ctx, batch)
+		case pause == 0:
+			return
+		default:
+			timer := time.NewTimer(pause)
+			select {
+			case <-timer.C:
+			case <-b.hurry:
+			case <-b.bg.closing:
+			}
+			timer.Stop()
+		}
 	}
 }
 
-// take returns the next batch; nil: there is none, and run has to end.
-func (b *batcher[C]) take() []C {
+// take returns the next batch, or else for how long to wait for it; 0: there
+// is none, and run has to end.
+func (b *batcher[C]) take() (batch []C, pause time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := min(b.max, len(b.waiting))
 	if n == 0 {
 		b.running, b.waiting = false, nil
-		return nil
+		return nil, 0
 	}
-	batch := b.waiting[:n:n]
-	b.waiting = b.waiting[n:]
-	return batch
+	if !b.due.IsZero() && !b.bg.isClosing() {
+		if pause = time.Until(b.due); pause > 0 {
+			return nil, pause
+		}
+	}
+	batch = b.waiting[:n:n]
+	b.waiting, b.due = b.waiting[n:], time.Time{}
+	return batch, 0
 }

@@ -34,6 +34,39 @@ func TestBatcher_CallsThatWaitBecomeOneBatch(t *testing.T) {
 	}
 }
 
+// TestBatcher_Later has calls that nobody waits for go with the next that
+// somebody does, or alone, in time and at the end.
+func TestBatcher_Later(t *testing.T) {
+	bg := newBackground()
+	batches := make(chan []int, 10)
+	b := newBatcher(bg, 3, func(_ context.Context, batch []int) { batches <- batch })
+	want := func(what string, want ...int) {
+		t.Helper()
+		select {
+		case batch := <-batches:
+			if !slices.Equal(batch, want) {
+				t.Errorf("%s: batch = %v, want %v", what, batch, want)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("%s: no batch", what)
+		}
+	}
+	b.addLater(0)
+	want("alone", 0)
+	for i := range 4 {
+		b.put(i, time.Now().Add(time.Hour))
+	}
+	b.add(4)
+	want("with another", 0, 1, 2)
+	want("the rest", 3, 4)
+	b.put(5, time.Now().Add(time.Hour))
+	bg.close(time.Minute)
+	want("at the end", 5)
+	if b.addLater(6) {
+		t.Error("a call was taken after close")
+	}
+}
+
 func TestBackground_CancelsAfterTheGrace(t *testing.T) {
 	bg := newBackground()
 	bg.start(func(ctx context.Context) { <-ctx.Done() })

@@ -286,7 +286,7 @@ func (c *indexCall) answer(err error) {
 // put submits a call that nobody waits for, by a mark that was made.
 func (x *index) put(c *indexCall) {
 	if s := x.lookup(c.m.key); s != nil {
-		s.fast.add(c)
+		s.fast.addLater(c)
 	}
 }
 

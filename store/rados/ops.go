@@ -97,7 +97,11 @@ func (o *ops) try(ctx context.Context, op *librados.WriteOp) (err error) {
 // submit puts a call into the log, and waits for its answer.
 func (o *ops) submit(ctx context.Context, c *opCall) error {
 	c.done = make(chan error, 1)
-	if !o.log.add(c) {
+	add := o.log.add
+	if c.line == nil { // who forgets is in no hurry
+		add = o.log.addLater
+	}
+	if !add(c) {
 		return errClosed
 	}
 	select {
@@ -139,7 +143,7 @@ func (o *ops) drop(op store.OpID) {
 		return
 	}
 	o.forgotten(op)
-	o.log.add(&opCall{op: op})
+	o.log.addLater(&opCall{op: op})
 }
 
 // forgotten lets this process forget one of its ops.

@@ -3,11 +3,8 @@ package notify
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -18,45 +15,30 @@ import (
 // httpPusher posts each event to a URL. A 2xx is an ack, everything else is to
 // be tried again; redirects are not followed (RGW).
 type httpPusher struct {
-	url         string // without userinfo
-	user        *url.Userinfo
 	cloudEvents bool
 	timeout     time.Duration
-	client      *http.Client
+	pool        *httpPool
 }
 
 var _ Pusher = (*httpPusher)(nil)
 
-// maxAnswerHeader bounds the header of an endpoint's answer, in bytes.
-const maxAnswerHeader = 64 << 10
-
-// httpIdle is how many idle connections to one endpoint are kept.
-const httpIdle = 128
-
-func newHTTPPusher(e Endpoint, u *url.URL) *httpPusher {
-	plain := *u
-	plain.User = nil
-	dialer := &net.Dialer{Timeout: e.ConnectTimeout, KeepAlive: 30 * time.Second}
-	return &httpPusher{
-		url:         plain.String(),
-		user:        u.User,
-		cloudEvents: e.BoolArg("cloudevents", false),
-		timeout:     e.Timeout,
-		client: &http.Client{
-			Transport: &http.Transport{
-				DialContext:         dialer.DialContext,
-				TLSHandshakeTimeout: e.ConnectTimeout,
-				TLSClientConfig:     &tls.Config{InsecureSkipVerify: !e.BoolArg("verify-ssl", true)}, // the topic's owner said so
-				MaxIdleConns:        httpIdle,
-				MaxIdleConnsPerHost: httpIdle,
-				IdleConnTimeout:     60 * time.Second,
-				DisableCompression:  true,
-
-				MaxResponseHeaderBytes: maxAnswerHeader,
-			},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+// newHTTPPusher makes one. Errors: ErrInvalidEndpoint.
+func newHTTPPusher(e Endpoint, u *url.URL) (*httpPusher, error) {
+	req, err := http.NewRequest(http.MethodPost, u.String(), http.NoBody)
+	if err != nil {
+		return nil, ErrInvalidEndpoint // its text may hold a password
 	}
+	req.Header.Set("Content-Type", "application/json")
+	if u.User != nil {
+		password, _ := u.User.Password()
+		req.SetBasicAuth(u.User.Username(), password)
+	}
+	dialer := net.Dialer{Timeout: e.ConnectTimeout, KeepAlive: 30 * time.Second}
+	pool, err := newHTTPPool(req, dialer, e.BoolArg("verify-ssl", true))
+	if err != nil {
+		return nil, ErrInvalidEndpoint
+	}
+	return &httpPusher{cloudEvents: e.BoolArg("cloudevents", false), timeout: e.Timeout, pool: pool}, nil
 }
 
 // Push implements Pusher.
@@ -72,53 +54,28 @@ func (p *httpPusher) Push(ctx context.Context, events []Event) []Result {
 
 // Close implements Pusher.
 func (p *httpPusher) Close() error {
-	p.client.CloseIdleConnections()
+	p.pool.close()
 	return nil
 }
 
-const (
-	messageHead = `{"Records":[`
-	messageTail = `]}`
-)
+// What is around the record in a message. Never written.
+var messageHead, messageTail = []byte(`{"Records":[`), []byte(`]}`)
 
 func (p *httpPusher) post(ctx context.Context, e *Event) error {
-	ctx, cancel := context.WithTimeout(ctx, p.timeout)
-	defer cancel()
-	body := make([]byte, 0, len(messageHead)+len(e.Record)+len(messageTail))
-	body = append(append(append(body, messageHead...), e.Record...), messageTail...)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(body))
-	if err != nil {
-		return ErrInvalidEndpoint
-	}
-	req.Header.Set("Content-Type", "application/json")
-	if p.user != nil {
-		password, _ := p.user.Password()
-		req.SetBasicAuth(p.user.Username(), password)
-	}
+	var fields []byte
 	if p.cloudEvents {
-		if err := addCloudEvent(req.Header, e.Record); err != nil {
+		h := http.Header{}
+		if err := addCloudEvent(h, e.Record); err != nil {
 			return err
 		}
+		var b bytes.Buffer
+		_ = h.Write(&b) // into memory
+		fields = b.Bytes()
 	}
-	resp, err := p.client.Do(req)
-	if err != nil {
-		return plainError(err)
-	}
-	defer resp.Body.Close() //nolint:errcheck // nothing is written to it
-	// So that the connection can be used again; an endless answer is not read.
-	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
-	if resp.StatusCode/100 != 2 {
-		// Not resp.Status: its text is the endpoint's, and goes to logs.
-		return fmt.Errorf("endpoint answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
-	}
-	return nil
-}
-
-// plainError drops the URL from an error: its query may hold a token.
-func plainError(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
+	status, err := p.pool.post(ctx, time.Now().Add(p.timeout), fields, messageHead, e.Record, messageTail)
+	if err == nil && status/100 != 2 {
+		// Not the text of the answer: it is the endpoint's, and goes to logs.
+		err = fmt.Errorf("endpoint answered %d %s", status, http.StatusText(status))
 	}
 	return err
 }

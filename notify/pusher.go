@@ -69,7 +69,7 @@ func openPusher(e Endpoint) (Pusher, error) {
 	}
 	switch strings.ToLower(u.Scheme) {
 	case "http", "https":
-		return newHTTPPusher(e, u), nil
+		return newHTTPPusher(e, u)
 	}
 	return nil, fmt.Errorf("%w: unknown schema %q", ErrInvalidEndpoint, u.Scheme)
 }

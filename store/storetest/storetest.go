@@ -65,6 +65,7 @@ func Run(t *testing.T, h Harness) {
 		{"Key", keyCases()},
 		{"Attr", attrCases()},
 		{"Reader", readerCases()},
+		{"Copy", copyCases()},
 		{"Condition", conditionCases()},
 		{"Version", versionCases()},
 		{"Outcome", outcomeCases()},

@@ -54,7 +54,7 @@ type config struct {
 	QueueRADOSConf          string        `yaml:"queue.rados.conf" help:"ceph.conf of the queues' cluster; empty: that of the store"`
 	QueueRADOSUser          string        `yaml:"queue.rados.user" help:"Ceph user of the queues, without client.; empty: that of the store"`
 
-	TopicShards          int           `yaml:"topic_shards" help:"queues per new persistent topic (RGW: rgw_bucket_persistent_notif_num_shards)"`
+	TopicShards          int           `yaml:"topic_shards" help:"queues per new persistent topic (RGW: rgw_bucket_persistent_notif_num_shards); 0: 2 on Redis and RADOS, 11 embedded and with queue.rados.rgw_compatible"`
 	QueueCapacity        int64         `yaml:"queue_capacity" help:"bytes per queue shard; a full queue answers 503 SlowDown"`
 	TopicTimeToLive      time.Duration `yaml:"topic_time_to_live" help:"age at which an undelivered event goes to the dead letters, unless the topic says; 0: never"`
 	TopicMaxRetries      int           `yaml:"topic_max_retries" help:"retries after which it does, unless the topic says; 0: unlimited"`
@@ -86,7 +86,6 @@ func defaultConfig() config {
 		QueueLease:           30 * time.Second,
 		QueueRedisRequireAOF: true,
 
-		TopicShards:        11,          // RGW
 		QueueCapacity:      128_000_000, // RGW
 		ReservationStale:   2 * time.Minute,
 		HTTPConnectTimeout: 5 * time.Second,  // RGW
@@ -323,8 +322,8 @@ func (c *config) validate() error {
 	if c.Data == "" || c.Listen == "" {
 		errs = append(errs, errors.New("options data and listen must not be empty"))
 	}
-	if c.TopicShards < 1 || c.QueueCapacity < 1<<20 {
-		errs = append(errs, errors.New("options topic_shards and queue_capacity: at least 1 and 1048576"))
+	if c.TopicShards < 0 || c.QueueCapacity < 1<<20 {
+		errs = append(errs, errors.New("options topic_shards and queue_capacity: at least 0 and 1048576"))
 	}
 	if c.QueueLease < time.Second {
 		errs = append(errs, fmt.Errorf("option queue_lease: %s is too short; at least 1s", c.QueueLease))

@@ -89,6 +89,24 @@ func entryFormat(u queueURL, c *config) notify.EntryFormat {
 	return notify.EntriesOwn
 }
 
+// How many queues a new topic gets. RGW's number spreads the calls on objects
+// that take some hundred each in a second; where all that wait for a queue are
+// one call, each further queue costs the server as much as the first.
+const (
+	shardsRGW    = 11
+	shardsServer = 2 // so that two gateways deliver
+)
+
+func topicShards(u queueURL, c *config) int {
+	switch {
+	case c.TopicShards > 0:
+		return c.TopicShards
+	case u.kind == kindEmbedded, entryFormat(u, c) == notify.EntriesRGW:
+		return shardsRGW
+	}
+	return shardsServer
+}
+
 // placeRecord is where the gateway notes the place of its queues, so that the
 // next start can tell when it is another one.
 const placeRecord = "store/queue"

@@ -127,7 +127,7 @@ func (g *gateway) openServices() error {
 		StoreID: g.storeID, StoreExclusive: !g.place.rados(), // posix locks its directory
 		EntryFormat: entryFormat(g.queueURL, &c), Region: c.Region, HostID: hostID, Logger: g.log, Registerer: g.registry,
 		Options: notify.Options{
-			Shards: c.TopicShards, QueueCapacity: c.QueueCapacity,
+			Shards: topicShards(g.queueURL, &c), QueueCapacity: c.QueueCapacity,
 			Lease:      c.QueueLease,
 			TimeToLive: notify.Limit(c.TopicTimeToLive.Seconds()), MaxRetries: notify.Limit(c.TopicMaxRetries),
 			RetrySleep: notify.Limit(c.TopicRetrySleep.Seconds()), StaleAge: c.ReservationStale,

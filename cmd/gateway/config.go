@@ -239,7 +239,7 @@ func readEnviron(environ []string, opts []option) error {
 	}
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
-		if !strings.HasPrefix(name, "HERALD_") || slices.Contains(reservedEnv, name) {
+		if !strings.HasPrefix(name, "HERALD_") || strings.HasPrefix(name, "HERALD_TEST_") || slices.Contains(reservedEnv, name) {
 			continue
 		}
 		o, ok := byEnv[name]
@@ -261,7 +261,7 @@ func readEnviron(environ []string, opts []option) error {
 }
 
 // reservedEnv are variables of Herald that are no options of the gateway:
-// those of its tests and of fault injection.
+// those of its tests (HERALD_TEST_ is their prefix) and of fault injection.
 var reservedEnv = []string{"HERALD_CONFIG", "HERALD_FAULT", "HERALD_LONG", "HERALD_CRASH_KILLS", "HERALD_GATEWAY", "HERALD_LINEAR_TIME"}
 
 // suggest returns a hint at the known word nearest to an unknown one.

@@ -22,7 +22,7 @@ func faultVerbs() map[string]verb { return map[string]verb{"fault-points": print
 
 // printFaultPoints prints every name that HERALD_FAULT may have.
 func printFaultPoints(_ context.Context, _, _ []string, stdout, _ io.Writer) (int, error) {
-	for _, points := range [][]string{journal.FaultPoints(), posix.FaultPoints(), notify.FaultPoints()} {
+	for _, points := range [][]string{journal.FaultPoints(), posix.FaultPoints(), notify.FaultPoints(), radosFaultPoints()} {
 		for _, p := range points {
 			fmt.Fprintln(stdout, p)
 		}

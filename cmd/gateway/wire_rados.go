@@ -71,6 +71,9 @@ func explainRADOS(err error, user, pool, namespace, docs string) error {
 	return err
 }
 
+// radosFault precedes the names of the store's fault points.
+const radosFault = "rados."
+
 // openRADOSStore opens objects in a Ceph cluster.
 func (g *gateway) openRADOSStore(u storeURL) (store.Driver, error) {
 	opts := storerados.Options{
@@ -78,7 +81,7 @@ func (g *gateway) openRADOSStore(u storeURL) (store.Driver, error) {
 		Pool:   u.pool, Namespace: u.namespace, DataPool: g.config.StoreRADOSDataPool, Logger: g.log,
 	}
 	if g.fault != nil {
-		opts.Fault = func(point string) error { g.fault(point); return nil }
+		opts.Fault = func(point string) error { g.fault(radosFault + point); return nil }
 	}
 	ctx := context.Background()
 	d, err := storerados.Open(ctx, opts)

@@ -1,0 +1,5 @@
+//go:build faults && !rados
+
+package main
+
+func radosFaultPoints() []string { return nil }

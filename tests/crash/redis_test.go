@@ -28,7 +28,7 @@ func TestKillAtRandom_Redis(t *testing.T) {
 // TestFaultPoints_Redis ends the gateway at the points around its queues.
 func TestFaultPoints_Redis(t *testing.T) {
 	_, args := redisQueue(t)
-	faultPoints(t, gatewaytest.Options{Args: args}, "notify.", "journal.flush.", "posix.commit.")
+	faultPoints(t, gatewaytest.Options{Args: args}, append(commitPoints(), "notify.")...)
 }
 
 // TestManyGateways_Redis has three gateways that share queues on Redis.

@@ -19,9 +19,13 @@ const (
 	envQueue = "HERALD_TEST_QUEUE" // embedded (default), redis or rados
 )
 
-// QueueLease is --queue-lease of gateways whose queues are on a server. It is
-// short, so that tests that kill a gateway need not wait.
-const QueueLease = 2 * time.Second
+// QueueLease and reservationStale are --queue-lease and --reservation-stale of
+// gateways whose queues are on a server. They are short, so that tests that
+// kill a gateway need not wait.
+const (
+	QueueLease       = 2 * time.Second
+	reservationStale = 5 * time.Second
+)
 
 // Store returns what the environment chose: posix, rados or rados+ec.
 func Store() string { return envOr(envStore, "posix") }
@@ -82,16 +86,16 @@ func storeEnv(t testing.TB) []string {
 
 func queueEnv(t testing.TB) []string {
 	t.Helper()
-	lease := "HERALD_QUEUE_LEASE=" + QueueLease.String()
+	ages := []string{"HERALD_QUEUE_LEASE=" + QueueLease.String(), "HERALD_RESERVATION_STALE=" + reservationStale.String()}
 	switch Queue() {
 	case "embedded":
 		return nil
 	case "redis": // the store's id names the namespace
-		return []string{"HERALD_QUEUE=" + redistest.SharedURL(t), lease}
+		return append(ages, "HERALD_QUEUE="+redistest.SharedURL(t))
 	case "rados":
 		c := cephtest.Start(t)
 		pool, _ := c.Namespace(t)
-		return []string{"HERALD_QUEUE=rados://" + pool, "HERALD_QUEUE_RADOS_CONF=" + c.Conf, lease}
+		return append(ages, "HERALD_QUEUE=rados://"+pool, "HERALD_QUEUE_RADOS_CONF="+c.Conf)
 	}
 	t.Fatalf("%s=%s: want embedded, redis or rados", envQueue, Queue())
 	return nil

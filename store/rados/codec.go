@@ -278,7 +278,9 @@ func decodeOutcome(d *decoder) *outcome {
 		d.raw(o.after[:])
 	}
 	if flags&32 != 0 {
-		o.attrs = []byte(d.string())
+		if attrs := d.string(); attrs != "" {
+			o.attrs = []byte(attrs)
+		}
 	}
 	return o
 }

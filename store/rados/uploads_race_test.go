@@ -5,6 +5,7 @@ package rados
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +21,10 @@ import (
 func FuzzUpload(f *testing.F) {
 	f.Add(encodeUpload(&store.Upload{Key: "k", Attrs: store.Attrs{"a": "b"}, Initiated: time.Unix(1, 2)}))
 	f.Add((&part{tag: newTag(), Part: store.Part{Number: 7, Size: 9, ETag: "e", ModTime: time.Unix(3, 4), Attrs: store.Attrs{"c": ""}}}).encode())
+	tag := newTag()
+	f.Add((&part{tag: tag, Part: store.Part{Number: 7, Size: 9, ModTime: time.Unix(3, 4)}, segments: []segment{
+		{bid: "0123456789abcdef", tag: newTag(), size: 5, ref: tag}, {tag: newTag(), size: 3, ref: tag, stored: 2}, {tag: tag, size: 1},
+	}}).encode())
 	f.Add(uploadEnd{state: uploadLive}.encode())
 	f.Add(uploadEnd{state: uploadCompleting, tag: newTag(), witness: newTag(), gateway: newID()}.encode())
 	f.Add(encodeUsed([]store.CompletedPart{{Number: 1}, {Number: 10_000}}))
@@ -31,7 +36,7 @@ func FuzzUpload(f *testing.F) {
 		}
 		if p, err := decodePart(librados.Pair{Key: partKey(7), Value: b}); err == nil {
 			again, err := decodePart(librados.Pair{Key: partKey(7), Value: p.encode()})
-			if err != nil || !cmp.Equal(p.Part, again.Part) || p.tag != again.tag {
+			if err != nil || !cmp.Equal(p.Part, again.Part) || p.tag != again.tag || !slices.Equal(p.segments, again.segments) {
 				t.Error(p, again, err)
 			}
 		}

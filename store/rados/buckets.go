@@ -158,7 +158,7 @@ func (d *Driver) createdInSpite(ctx context.Context, name, bid string, cause err
 	values, err := d.roots.fetch(ctx, []string{rootBucket + name})
 	if err == nil && values[0] != nil {
 		if r, err := decodeBucket(values[0]); err == nil && r.bid == bid {
-			d.roots.wrote(0)
+			d.roots.forget()
 			return nil
 		}
 		return store.ErrBucketAlreadyExists
@@ -204,10 +204,10 @@ func (d *Driver) removeName(ctx context.Context, name, bid string, line []byte) 
 	version, err := d.heads.Operate(ctx, oidRoot, op, 0)
 	switch {
 	case err == nil:
-		d.roots.wrote(version)
+		d.roots.changed(ctx, version)
 		return nil
 	case errors.Is(err, librados.ErrMismatch):
-		d.roots.wrote(0)
+		d.roots.forget()
 		return store.ErrNoSuchBucket
 	}
 	return storeError("delete bucket "+name, err)

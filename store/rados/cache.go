@@ -5,6 +5,7 @@ package rados
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"syscall"
 	"time"
@@ -16,6 +17,9 @@ const (
 	cacheFresh  = 400 * time.Millisecond // then one caller looks whether the object has changed
 	cacheStale  = 800 * time.Millisecond // then everybody looks
 	cacheValues = 10_000
+	// tellTimeout bounds the wait for others to hear of a change: one that died
+	// is a watcher for 30 s.
+	tellTimeout = 300 * time.Millisecond
 )
 
 // omapCache keeps values of one object's omap, for less than a second: it
@@ -30,6 +34,7 @@ type omapCache struct {
 	asking  bool       // somebody looks whether it still is
 	version uint64     // of the object; 0: it does not exist
 	written uint64     // a version of our own writing: what is older is not kept
+	forgot  int        // how often what was kept was forgotten; what was asked for before is not kept
 	values  map[string][][]byte
 }
 
@@ -60,6 +65,9 @@ func (c *omapCache) known(key string) ([][]byte, bool) {
 
 func (c *omapCache) fetch(ctx context.Context, keys []string) ([][]byte, error) {
 	begin := time.Now()
+	c.mu.Lock()
+	forgot := c.forgot
+	c.mu.Unlock()
 	op := librados.NewRead()
 	step := op.OmapGetByKeys(keys...)
 	version, err := c.io.Operate(ctx, c.oid, op, 0)
@@ -79,7 +87,9 @@ func (c *omapCache) fetch(ctx context.Context, keys []string) ([][]byte, error) 
 			}
 		}
 	}
-	c.keep(keys[0], values, version, begin)
+	if c.forgot == forgot {
+		c.keep(keys[0], values, version, begin)
+	}
 	return values, nil
 }
 
@@ -98,7 +108,7 @@ func (c *omapCache) keep(key string, values [][]byte, version uint64, at time.Ti
 	c.values[key] = values
 }
 
-// forget tells that what is kept is not what the cluster has.
+// forget tells that what is kept may not be what the cluster has.
 func (c *omapCache) forget() { c.wrote(0) }
 
 // wrote tells of a change by ourselves, which made a version of the object.
@@ -106,5 +116,59 @@ func (c *omapCache) wrote(version uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.written = max(c.written, version)
+	c.forgot++
 	c.values = nil
+}
+
+// changed is wrote for a change that other gateways should not miss: of
+// something that they may have kept. It returns when they have heard of it, or
+// soon: one that died is waited for until the cluster knows.
+func (c *omapCache) changed(ctx context.Context, version uint64) {
+	c.wrote(version)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellTimeout)
+	defer cancel()
+	_ = c.io.Notify(ctx, c.oid) // they ask again by themselves within a second
+}
+
+// watch keeps the cache told of what others change, until the driver closes.
+func (c *omapCache) watch(ctx context.Context, closing <-chan struct{}, log *slog.Logger) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // ends with ctx
+		select {
+		case <-closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for ctx.Err() == nil {
+		w, err := c.begin(ctx)
+		if err != nil {
+			log.Debug("watch", "object", c.oid, "err", err)
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		c.forget() // what was changed before nobody told us
+		select {
+		case <-w.Lost():
+			log.Debug("a watch is lost", "object", c.oid)
+		case <-ctx.Done():
+		}
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellTimeout)
+		_ = w.Close(end) // the cluster forgets it in time
+		cancel()
+	}
+}
+
+// begin watches the object, which it makes if need be.
+func (c *omapCache) begin(ctx context.Context) (*librados.Watch, error) {
+	op := librados.NewWrite()
+	op.Create(false)
+	if _, err := c.io.Operate(ctx, c.oid, op, 0); err != nil {
+		return nil, err
+	}
+	return c.io.Watch(ctx, c.oid, c.forget)
 }

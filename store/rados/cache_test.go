@@ -25,6 +25,12 @@ func TestCache_OtherGateway(t *testing.T) {
 		if _, err := b.OpenBucket(ctx, name); err != nil {
 			t.Errorf("OpenBucket after another gateway made it = %v", err)
 		}
+		if err := a.DeleteBucket(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.OpenBucket(ctx, name); !errors.Is(err, store.ErrNoSuchBucket) {
+			t.Errorf("OpenBucket after another gateway deleted it = %v", err)
+		}
 
 		record := "user/" + newID()
 		if _, _, err := b.Records().Get(ctx, record); !errors.Is(err, store.ErrNoSuchRecord) {
@@ -40,6 +46,10 @@ func TestCache_OtherGateway(t *testing.T) {
 		changed, err := a.Records().Put(ctx, record, []byte("2"), made)
 		if err != nil {
 			t.Fatal(err)
+		}
+		// b had kept the old one, and was told.
+		if v, version, err := b.Records().Get(ctx, record); err != nil || version != changed || string(v) != "2" {
+			t.Errorf("Get after another gateway's change = %q, %d, %v", v, version, err)
 		}
 		if _, err := b.Records().Put(ctx, record, []byte("3"), made); !errors.Is(err, store.ErrRecordConflict) {
 			t.Fatalf("Put over another gateway's = %v", err)

@@ -106,6 +106,9 @@ func Open(ctx context.Context, opts Options) (*Driver, error) {
 	d.roots = &omapCache{io: d.heads, oid: oidRoot}
 	d.ops = newOps(d)
 	d.bg.start(d.sweepLoop)
+	for _, c := range []*omapCache{d.roots, d.records.cache} {
+		d.bg.start(func(ctx context.Context) { c.watch(ctx, d.bg.closing, d.log) })
+	}
 	return d, nil
 }
 

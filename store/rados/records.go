@@ -91,8 +91,11 @@ func (r *records) Delete(ctx context.Context, name string, version uint64) error
 func (r *records) change(ctx context.Context, name string, op *librados.WriteOp, from, to uint64) error {
 	version, err := r.io.Operate(ctx, oidRecords, op, 0)
 	switch {
+	case err == nil && from == 0:
+		r.cache.wrote(version) // that there was nothing is not kept by anybody
+		return nil
 	case err == nil:
-		r.cache.wrote(version)
+		r.cache.changed(ctx, version)
 		return nil
 	case errors.Is(err, librados.ErrMismatch), errors.Is(err, syscall.ENOENT):
 		r.cache.forget()
@@ -105,7 +108,7 @@ func (r *records) change(ctx context.Context, name string, op *librados.WriteOp,
 	ctx, cancel := detached(ctx)
 	defer cancel()
 	if now, e := r.version(ctx, name); e == nil && now == to && from != to {
-		r.cache.forget()
+		r.cache.changed(ctx, 0)
 		return nil
 	}
 	return fmt.Errorf("write record %s: %w: %w", name, store.ErrUnknownOutcome, err)

@@ -20,7 +20,7 @@ const (
 	FindingIndexMissing store.FindingKind = "index-missing"
 	// FindingIndexStale: the index tells something else of a version.
 	FindingIndexStale store.FindingKind = "index-stale"
-	// FindingIndexExtra: the index has a version that is not there.
+	// FindingIndexExtra: the index has a version that the head does not have.
 	FindingIndexExtra store.FindingKind = "index-extra"
 	// FindingIndexCorrupt: a line of the index cannot be read.
 	FindingIndexCorrupt store.FindingKind = "index-corrupt"
@@ -37,6 +37,9 @@ const (
 	// FindingHeadCorrupt: a head cannot be read, or contradicts itself. Only
 	// the number of its versions is repaired.
 	FindingHeadCorrupt store.FindingKind = "head-corrupt"
+	// FindingHeadLost: a key that is in the index has no head, not even that
+	// of a removed key. Not repaired, and tails that seem to leak are not removed.
+	FindingHeadLost store.FindingKind = "head-lost"
 	// FindingHeadOrphan: a head with versions, in no bucket. Not repaired.
 	FindingHeadOrphan store.FindingKind = "head-orphan"
 	// FindingTombstone: the head of a removed key that nobody needs.
@@ -68,7 +71,8 @@ const (
 	FindingUploadExtra store.FindingKind = "upload-extra"
 	// FindingUploadCorrupt: an upload cannot be read. Not repaired.
 	FindingUploadCorrupt store.FindingKind = "upload-corrupt"
-	// FindingUploadOrphan: an upload in no bucket.
+	// FindingUploadOrphan: an upload in no bucket. Not repaired where heads are
+	// in none, either.
 	FindingUploadOrphan store.FindingKind = "upload-orphan"
 
 	// FindingBucketLeft: the name of a bucket that was deleted.
@@ -152,7 +156,7 @@ type fsck struct {
 func (f *fsck) run(ctx context.Context) error {
 	f.tails = newTailTable()
 	for _, step := range []func(context.Context) error{
-		f.list, f.root, f.layouts, f.announced, f.heads, f.leaks, f.references, f.entries, f.sums, f.ops, f.records,
+		f.list, f.root, f.layouts, f.announced, f.heads, f.entries, f.leaks, f.references, f.sums, f.ops, f.records,
 	} {
 		if err := step(ctx); err != nil {
 			return err

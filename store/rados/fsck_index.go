@@ -193,7 +193,13 @@ func (f *fsck) indexAgain(ctx context.Context, b *fsckBucket, key string) error 
 	if len(before.marks.Pairs)+len(after.marks.Pairs) > 0 || !bytes.Equal(before.entry, after.entry) || !samePairs(before.versions.Pairs, after.versions.Pairs) {
 		return errBusy
 	}
-	for _, p := range f.indexProblems(b, before, w) {
+	problems := f.indexProblems(b, before, w)
+	if w == nil && len(problems) > 0 {
+		f.blind.Store(true) // it may have had tails
+		f.report(FindingHeadLost, b, key, k.oid(), nil)
+		return nil
+	}
+	for _, p := range problems {
 		f.report(p.kind, b, key, p.detail, func() error { return p.repair(ctx) })
 	}
 	return nil

@@ -199,15 +199,19 @@ func (f *fsck) uploadProblems(ctx context.Context, b *fsckBucket, n uploadName) 
 // object, and goes after it.
 func (f *fsck) unlisted(ctx context.Context, b *fsckBucket, u *upload) ([]problem, error) {
 	what := "upload " + u.id
+	orphan := problem{FindingUploadOrphan, what, func(ctx context.Context) error { return f.d.dropUpload(ctx, b.bid, u.info.Key, u.id) }}
 	if b.known == bucketNowhere {
-		return []problem{{FindingUploadOrphan, what, func(ctx context.Context) error { return f.d.dropUpload(ctx, b.bid, u.info.Key, u.id) }}}, nil
+		if b.heads > 0 {
+			orphan.repair = nil // it may be root that is wrong
+		}
+		return []problem{orphan}, nil
 	}
 	e := uploadEntry{key: u.info.Key, initiated: u.info.Initiated, id: u.id}
 	if b.known == bucketDeleted {
 		if l, err := f.layout(ctx, b); l != nil || err != nil {
 			return nil, err // the sweep removes it
 		}
-		return []problem{{FindingUploadOrphan, what, func(ctx context.Context) error { return f.d.dropUpload(ctx, b.bid, u.info.Key, u.id) }}}, nil
+		return []problem{orphan}, nil
 	}
 	k, err := f.readKey(ctx, f.d.index(b.bid), e.key)
 	if err != nil || hasPair(k.uploads.Pairs, e.name()) {

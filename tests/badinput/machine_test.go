@@ -43,6 +43,7 @@ func TestSlowClients(t *testing.T) {
 // TestFullDisk fills the filesystem: writes are refused with 507, nothing is
 // half-written, reads and deletes work, and so do writes once there is room.
 func TestFullDisk(t *testing.T) {
+	gatewaytest.NeedTree(t, "it fills the filesystem that has the objects; store/rados tests a full pool")
 	dir := smallFilesystem(t, "500M")
 	g := gatewaytest.Start(t, gatewaytest.Options{Data: filepath.Join(dir, "data")})
 	ok(t, g, "PUT", "/bucket", "")
@@ -126,6 +127,7 @@ func TestSecondGateway(t *testing.T) {
 // TestDirectoryModes: others may read the objects, as the umask has it, but
 // nothing of the gateway's own.
 func TestDirectoryModes(t *testing.T) {
+	gatewaytest.NeedTree(t, "it looks at the modes of the objects' files")
 	g := gatewaytest.Start(t, gatewaytest.Options{Data: filepath.Join(t.TempDir(), "data")})
 	ok(t, g, "PUT", "/bucket", "")
 	ok(t, g, "PUT", "/bucket/dir/x", "x")

@@ -17,6 +17,7 @@ import (
 // not flushed is gone. What it delivered but could not acknowledge in time
 // comes again.
 func TestPowerLoss(t *testing.T) {
+	gatewaytest.NeedTree(t, "it cuts the power of the disk that has the objects")
 	rounds := 3
 	if os.Getenv("HERALD_LONG") != "" {
 		rounds = 100

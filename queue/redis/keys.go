@@ -1,6 +1,8 @@
 package redis
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -93,7 +95,9 @@ func reserveBytes(size int64, entries int) int64 {
 // newID chooses an id that nobody else will.
 func newID() queue.ID { return queue.ID(1 + rand.Uint64N(math.MaxUint64)) }
 
-func idString(id queue.ID) string { return fmt.Sprintf("%016x", uint64(id)) }
+func idString(id queue.ID) string {
+	return hex.EncodeToString(binary.BigEndian.AppendUint64(make([]byte, 0, 8), uint64(id)))
+}
 
 func parseID(s string) (queue.ID, error) {
 	n, err := strconv.ParseUint(s, 16, 64)

@@ -37,7 +37,7 @@ type op struct {
 }
 
 func newOp(q *Queue, kind int, id string, size int, args []any) *op {
-	return &op{q: q, kind: kind, id: id, args: args, size: size + len(id) + 16, work: max(1, len(args)-1)}
+	return &op{q: q, kind: kind, id: id, args: args, size: size + len(id) + 16, work: max(2, len(args)-1)}
 }
 
 // opResult is the script's answer to an op, a character, or why there is none.

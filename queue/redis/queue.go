@@ -77,8 +77,7 @@ func (q *Queue) Reserve(ctx context.Context, intent []byte, size int64, entries 
 		size, entries, intent = maxNumber, 1, nil // full, or no such queue
 	}
 	id := newID()
-	value := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, uint64(size)), uint32(entries))
-	code, sent, err := q.change(ctx, reserveOp, idString(id), len(intent), value, reserveBytes(size, entries), intent)
+	code, sent, err := q.change(ctx, reserveOp, idString(id), reservedHead+len(intent), reservedValue(size, entries, intent))
 	switch {
 	case err != nil && sent > 0 && !errors.Is(err, queue.ErrNoSuchQueue):
 		q.abandon(idString(id)) // its outcome is not known
@@ -92,6 +91,17 @@ func (q *Queue) Reserve(ctx context.Context, intent []byte, size int64, entries 
 		return 0, q.wrap("reserve in", err)
 	}
 	return id, nil
+}
+
+// reservedHead is how long the value of a reservation is without its intent.
+const reservedHead = 8 + 4
+
+// reservedValue is that of a reservation; see scripts/common.lua.
+func reservedValue(size int64, entries int, intent []byte) []byte {
+	b := make([]byte, 0, reservedHead+len(intent))
+	b = binary.BigEndian.AppendUint64(b, uint64(size))
+	b = binary.BigEndian.AppendUint32(b, uint32(entries))
+	return append(b, intent...)
 }
 
 // Renew sets the time stamp when the script has run.
@@ -285,7 +295,7 @@ func (q *Queue) Reservations(ctx context.Context, before time.Time, most int) ([
 		if err := page.err; err != nil {
 			return nil, q.wrap("list reservations of", err)
 		}
-		got := page.left() / 4
+		got := page.left() / 3
 		for range got {
 			res, at, err := reservation(clock, page)
 			if err != nil {
@@ -312,17 +322,16 @@ func reservation(c *clock, page *reader) (r queue.Reservation, at int64, err err
 	id := page.nextText()
 	at = page.nextNumber()
 	value, _ := page.next().(string)
-	intent, _ := page.next().(string)
 	if page.err != nil {
 		return r, 0, page.err
 	}
 	if r.ID, err = parseID(id); err != nil {
 		return r, 0, err
 	}
-	if len(value) == 12 {
+	if len(value) >= reservedHead {
 		r.Size = int64(binary.BigEndian.Uint64([]byte(value)))
 		r.Entries = int(binary.BigEndian.Uint32([]byte(value[8:])))
-		r.Intent = []byte(intent)
+		r.Intent = []byte(value[reservedHead:])
 	}
 	r.Time = c.fromServer(at)
 	return r, at, nil

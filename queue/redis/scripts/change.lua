@@ -4,7 +4,7 @@
 --   numbers of commits, aborts, renewals and reservations; the id of each
 --   reservation, in that order; then
 --   for each commit       token of the call, number of entries, their data
---   for each reservation  its value in reserved, bytes with overhead, intent
+--   for each reservation  its value in reserved
 -- Reply: status, number, term, time, and a character for each:
 --   commit       1 done, now or by the same call before; 0 no such
 --                reservation; 2 larger than reserved
@@ -37,7 +37,7 @@ local results, at, again = {}, 8 + last, false
 local now_ended, removed, remember = {}, {}, {}
 local stamped = string.format('%.0f', time)
 local put, index, suffix = {}, {}, nil
-local made, intended, stamp = {}, {}, {}
+local made, stamp, apart = {}, {}, {}
 for i = 1, last do
   local id, value, result = ARGV[7 + i], known[i], '1'
   local size, most, total
@@ -92,25 +92,29 @@ for i = 1, last do
       result = '0'
     end
   else
-    total = tonumber(ARGV[at + 1])
+    local new = ARGV[at]
+    size, most = struct.unpack('>I8I4', new)
+    total = size + 10 * most
     if value then
       again = true
     elseif total > m[2] - bytes - held then
       result = '0'
     else
       local p = #made
-      made[p + 1], made[p + 2] = id, ARGV[at]
-      intended[p + 1], intended[p + 2] = id, ARGV[at + 2]
+      made[p + 1], made[p + 2] = id, new
       p = #stamp
       stamp[p + 1], stamp[p + 2] = stamped, id
       count, held, number = count + 1, held + total, number + 1
     end
-    at = at + 3
+    at = at + 1
   end
   local token = now_ended[id]
   if total and token and i <= aborts and result == '1' then
     local p = #removed
     removed[p + 1] = id
+    if #value == 12 then
+      apart[#apart + 1] = id
+    end
     remember[2 * p + 1], remember[2 * p + 2] = id, token
     count, held = count - 1, held - total
   end
@@ -135,7 +139,9 @@ if put[1] then
 end
 if removed[1] then
   call('HDEL', reserved, unpack(removed))
-  call('HDEL', intents, unpack(removed))
+  if apart[1] then
+    call('HDEL', intents, unpack(apart))
+  end
   call('ZREM', times, unpack(removed))
   local rotate = time - m[10] > 120000000 or number - m[11] > 400000
   if rotate then
@@ -152,7 +158,6 @@ if removed[1] then
 end
 if made[1] then
   call('HSET', reserved, unpack(made))
-  call('HSET', intents, unpack(intended))
 end
 if stamp[1] then
   call('ZADD', times, unpack(stamp))

@@ -2,8 +2,8 @@
 --
 -- KEYS, all in one hash slot, the same for every such script:
 --   meta      HASH  id, capacity, what is counted, number, term, history, since, fence, wait, ended, check
---   reserved  HASH  reservation id -> size (8 bytes) and entries (4 bytes), big endian
---   intents   HASH  reservation id -> the intent
+--   reserved  HASH  reservation id -> size (8 bytes) and entries (4 bytes), big endian, and the intent
+--   intents   HASH  reservation id -> the intent, where it is not in reserved; not written any more
 --   times     ZSET  reservation id -> when made or last renewed
 --   data      HASH  marker -> the entry's data
 --   order     ZSET  marker -> the entry's number

@@ -2,8 +2,8 @@
 --
 -- ARGV: id; time stamps from; and before; how many to leave out; how many at
 --   most
--- Reply: status, number, term, time; then id, time stamp, value and intent
---   of each, in one flat array.
+-- Reply: status, number, term, time; then id, time stamp and value of each, in
+--   one flat array.
 -- O(log n) and what is left out and returned.
 local m = call('HMGET', meta, 'id', 'number', 'term')
 if m[1] ~= ARGV[1] then
@@ -15,9 +15,13 @@ for i = 1, #found, 2 do
   ids[#ids + 1] = found[i]
 end
 if #ids > 0 then
-  local values, wills = call('HMGET', reserved, unpack(ids)), call('HMGET', intents, unpack(ids))
+  local values = call('HMGET', reserved, unpack(ids))
   for i = 1, #ids do
-    list[4 * i - 3], list[4 * i - 2], list[4 * i - 1], list[4 * i] = found[2 * i - 1], found[2 * i], values[i], wills[i]
+    local value = values[i]
+    if value and #value == 12 then
+      value = value .. (call('HGET', intents, ids[i]) or '')
+    end
+    list[3 * i - 2], list[3 * i - 1], list[3 * i] = found[2 * i - 1], found[2 * i], value
   end
 end
 return {1, tonumber(m[2]), m[3], now(), list}

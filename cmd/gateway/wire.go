@@ -132,7 +132,7 @@ func (g *gateway) openServices() error {
 			Lease:      c.QueueLease,
 			TimeToLive: notify.Limit(c.TopicTimeToLive.Seconds()), MaxRetries: notify.Limit(c.TopicMaxRetries),
 			RetrySleep: notify.Limit(c.TopicRetrySleep.Seconds()), StaleAge: c.ReservationStale,
-			ResolveEvery: min(30*time.Second, c.ReservationStale/2), // what grew stale does not wait much longer
+			ResolveEvery:   min(30*time.Second, c.ReservationStale/2), // what grew stale does not wait much longer
 			ConnectTimeout: c.HTTPConnectTimeout, PushTimeout: c.HTTPMessageTimeout,
 			Fault: g.fault,
 		},

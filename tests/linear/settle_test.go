@@ -30,6 +30,9 @@ import (
 // patience is how long things may take that have to come true.
 const patience = 2 * time.Minute
 
+// compression of one of the buckets, where the store has it.
+const compression = "zstd"
+
 // checkArrival makes it wrong when events arrive after later ones of their key.
 const checkArrival = false
 
@@ -58,6 +61,9 @@ func (w *world) prepare() {
 		if err != nil {
 			w.t.Fatal(err)
 		}
+	}
+	if _, code := w.gateways[0].Admin("bucket", "compression", "--bucket", versionedBucket, "--set", compression); code != 0 {
+		w.t.Logf("the store does not compress")
 	}
 	time.Sleep(2 * time.Second) // every gateway sees a change of records within a second
 }

@@ -62,6 +62,7 @@ type world struct {
 	late      int // events that came after later ones
 	nameless  int // events without metadata
 	explained int // histories that their events do not explain
+	logged    map[string]bool
 }
 
 func newWorld(t *testing.T, gateways []*gatewaytest.Gateway, hurt func() error) *world {
@@ -69,7 +70,7 @@ func newWorld(t *testing.T, gateways []*gatewaytest.Gateway, hurt func() error) 
 	w := &world{
 		t: t, began: time.Now(), noise: newNoise(), gateways: gateways, endpoint: newEndpoint(), hurt: hurt,
 		hints: map[keyID]*hint{}, ops: map[keyID][]*op{}, counts: map[string]int{}, harm: map[string]int{},
-		states: map[keyID]*state{}, open: map[keyID][]*op{}, events: map[keyID]int{},
+		states: map[keyID]*state{}, open: map[keyID][]*op{}, events: map[keyID]int{}, logged: map[string]bool{},
 	}
 	for i := range keys {
 		k := keyID{bucket: plainBucket, name: fmt.Sprintf("key %02d", i)}
@@ -143,8 +144,22 @@ func (w *world) live(d, each time.Duration) {
 		w.round(length)
 		w.t.Logf("round %d: %s: %d ops so far, %d deliveries (%d late, %d without metadata); %v; harm %v",
 			n, time.Since(w.began).Round(time.Second), w.all, w.endpoint.count(), w.late, w.nameless, w.counts, w.harm)
+		w.logErrors()
 		if len(w.wrong) > 0 {
 			w.t.Fatalf("%d violations:\n%s", len(w.wrong), strings.Join(w.wrong[:min(len(w.wrong), manyWrong)], "\n"))
+		}
+	}
+}
+
+// logErrors logs what the gateways said of requests that they answered with
+// 500, which tells a client nothing, but is seldom what is meant.
+func (w *world) logErrors() {
+	for i, g := range w.gateways {
+		for _, line := range strings.Split(g.Log(1<<20), "\n") {
+			if strings.Contains(line, " status=500 ") && !w.logged[line] {
+				w.logged[line] = true
+				w.t.Logf("gateway %d: %s", i, line)
+			}
 		}
 	}
 }

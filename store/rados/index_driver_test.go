@@ -112,7 +112,9 @@ func (g *gateways) step(ctx context.Context, i int, r *rand.Rand) error {
 		return err
 	}
 	key, v, op := g.key(r), store.Versioning(r.IntN(3)), store.NewOpID()
-	switch r.IntN(11) {
+	switch r.IntN(12) {
+	case 11:
+		err = randomPartCopies(ctx, r, b, g.key(r), key, v)
 	case 9, 10:
 		err = copyObject(ctx, b, g.key(r), b, key, store.CommitOptions{Op: op, Versioning: v})
 	case 8:

@@ -95,7 +95,7 @@ func (x *index) finish(ctx context.Context, l *layout) error {
 // freezeEmpty freezes a shard that has no entries. Changes under way have a
 // moment to end; then they are taken for dead.
 func (s *shard) freezeEmpty(ctx context.Context, state string) error {
-	begin := time.Now()
+	begin := time.Now() // of waiting for changes
 	for wait := firstPause; ctx.Err() == nil; wait = wait.sleep(ctx) {
 		op := librados.NewRead()
 		xattr, entries, marks := op.GetXattr(xattrShard), op.OmapGetVals("", spaceCurrent, 1), op.OmapGetVals("", spaceMarks, pageKeys)
@@ -111,15 +111,17 @@ func (s *shard) freezeEmpty(ctx context.Context, state string) error {
 			if err := s.frozen(ctx, string(xattr.Data)); err != nil {
 				return err
 			}
+			begin = time.Now()
 			continue
 		case strings.HasPrefix(string(xattr.Data), shardCopying):
 			if err := s.stopCopying(ctx, string(xattr.Data)); err != nil {
 				return err
 			}
+			begin = time.Now()
 			continue
 		case string(xattr.Data) != shardLive:
 			return librados.ErrMismatch // split meanwhile
-		case len(marks.Pairs) == 0 && len(entries.Pairs) > 0, age > 10*s.x.env.limits.drop:
+		case len(marks.Pairs) == 0 && len(entries.Pairs) > 0, len(marks.Pairs) > 0 && age > 10*s.x.env.limits.drop:
 			return store.ErrBucketNotEmpty
 		case len(marks.Pairs) > 0 && age > s.x.env.limits.drop:
 			if err := s.repairAll(ctx, marks.Pairs); err != nil {

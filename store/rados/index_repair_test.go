@@ -195,6 +195,20 @@ func TestIndex_Drop(t *testing.T) {
 	}
 }
 
+// TestIndex_DropAfterADeadOne: shards that who died left frozen are empty all
+// the same once they are live again.
+func TestIndex_DropAfterADeadOne(t *testing.T) {
+	f := newIndexes(t, 2)
+	f.limit(func(l *indexLimits) { l.drop, l.frozen = 10*time.Millisecond, 500*time.Millisecond })
+	f.x[0].env.fault = func(point string) error { return errors.New(point) }
+	if err := f.x[0].drop(t.Context()); !errors.Is(err, errStopped) {
+		t.Fatalf("drop = %v, want it stopped", err)
+	}
+	if err := f.x[1].drop(t.Context()); err != nil {
+		t.Errorf("drop = %v", err)
+	}
+}
+
 // abandonNothing begins changes that never happen.
 func (f *indexes) abandonNothing(t testing.TB) {
 	t.Helper()

@@ -69,14 +69,30 @@ func (b *background) start(s *Service, limit time.Duration, f func(ctx context.C
 func (b *background) goOn(ctx context.Context, s *Service, f func(ctx context.Context)) {
 	go func() { // finish waits
 		defer b.leave()
-		defer func() {
-			if r := recover(); r != nil {
-				s.metrics.workerPanics.Inc()
-				s.log.Error("panic behind a request", "panic", r, "stack", string(debug.Stack()))
-			}
-		}()
-		f(ctx)
+		survive(ctx, s, f)
 	}()
+}
+
+// startLate runs f until it is told to give up, for late ops: what is reserved
+// for these bounds how many there are. It is false when the service ends.
+func (b *background) startLate(s *Service, f func(ctx context.Context)) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.wg.Go(func() { survive(b.ctx, s, f) })
+	}
+	return !b.closed
+}
+
+// survive calls f, which may panic.
+func survive(ctx context.Context, s *Service, f func(ctx context.Context)) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.metrics.workerPanics.Inc()
+			s.log.Error("panic behind a request", "panic", r, "stack", string(debug.Stack()))
+		}
+	}()
+	f(ctx)
 }
 
 // finish waits for what goes on, which after a while is told to give up, and
@@ -89,6 +105,12 @@ func (b *background) finish(patience time.Duration) {
 	defer timer.Stop()
 	b.wg.Wait()
 	b.cancel()
+}
+
+func (b *background) ended() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
 }
 
 func (b *background) len() int {
@@ -121,7 +143,8 @@ func (d *deadline) get(parent context.Context, limit time.Duration) context.Cont
 type forgetter struct {
 	mu   sync.Mutex // guards all below
 	refs []store.OpRef
-	busy bool // somebody takes care of what is in refs
+	busy bool                // somebody takes care of what is in refs
+	ids  map[store.OpID]bool // of those whose end is not known
 }
 
 const (
@@ -129,14 +152,29 @@ const (
 	forgetTimeout = 30 * time.Second
 	// forgetDelay is how long outcomes are gathered.
 	forgetDelay = 10 * time.Millisecond
+	// forgetPause is the pause after a failure.
+	forgetPause = time.Second
 )
 
+// has tells whether an op has ended in this process, as far as it matters:
+// the store may not have forgotten it.
+func (f *forgetter) has(id store.OpID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ids[id]
+}
+
 // add forgets an op's outcome, soon. What cannot be forgotten is left to the
-// next start. It is called by who has entered the background.
+// next start, or tried again where others may wait for it. It is called by who
+// has entered the background.
 func (f *forgetter) add(s *Service, ref store.OpRef) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.refs = append(f.refs, ref)
+	if f.ids == nil {
+		f.ids = make(map[store.OpID]bool)
+	}
+	f.ids[ref.ID] = true
 	if f.busy {
 		return
 	}
@@ -160,10 +198,38 @@ func (f *forgetter) forgetSome(s *Service) bool {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), forgetTimeout)
 	defer cancel()
-	if err := s.cfg.Outcomes.Forget(ctx, refs...); err != nil {
-		s.log.Warn("forget outcomes", "ops", len(refs), "err", err)
+	err := s.cfg.Outcomes.Forget(ctx, refs...)
+	again := err != nil && s.shared != nil && !s.background.ended()
+	if err != nil {
+		s.log.Warn("forget outcomes", "ops", len(refs), "again", again, "err", err)
+	}
+	if again {
+		_ = sleep(s.background.ctx, forgetPause) // its end is seen next time
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if again {
+		f.refs = append(f.refs, refs...)
+		return true
+	}
+	for _, ref := range refs {
+		delete(f.ids, ref.ID)
 	}
 	return true
+}
+
+// forget tells the store that nobody will ask for an op again. What cannot be
+// told now is told later, if others may wait for it.
+func (s *Service) forget(ctx context.Context, ref store.OpRef) {
+	err := s.cfg.Outcomes.Forget(ctx, ref)
+	if err == nil {
+		return
+	}
+	s.log.Warn("forget outcome", "op", ref.ID, "err", err)
+	if s.shared != nil && s.background.enter() {
+		defer s.background.leave()
+		s.forgetter.add(s, ref)
+	}
 }
 
 // parallel calls f with 0 to n-1, at most limit at once, and waits for them. A

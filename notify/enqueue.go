@@ -52,6 +52,7 @@ func (e *ending) close() {
 	if e.left != nil && len(e.left.held) > 0 {
 		e.left.queues = e.left.held[0].in.queues
 		e.s.late.add(e.left)
+		defer e.s.follow(e.left.orderKey())
 	}
 	for _, h := range e.held {
 		e.s.live.remove(h)
@@ -98,8 +99,8 @@ func (e *ending) startCommit() bool {
 		defer e.s.background.leave()
 		e.s.fault("notify.queued")
 		e.left.held = nil
-		e.close()
 		e.s.forgetter.add(e.s, e.left.ref)
+		e.close()
 	})
 	return true
 }
@@ -108,10 +109,10 @@ func (e *ending) startCommit() bool {
 func (e *ending) run(ctx context.Context) {
 	forget := false
 	defer func() {
-		e.close()
 		if forget {
 			e.s.forgetter.add(e.s, e.left.ref)
 		}
+		e.close()
 	}()
 	forget = e.commit(ctx)
 }
@@ -131,9 +132,7 @@ func (e *ending) enqueue(ctx context.Context) {
 	if !e.commit(ctx) {
 		return
 	}
-	if err := e.s.cfg.Outcomes.Forget(ctx, e.left.ref); err != nil {
-		e.s.log.Warn("forget outcome", "op", e.left.ref.ID, "err", err)
-	}
+	e.s.forget(ctx, e.left.ref)
 }
 
 // commit commits the entries, to several queues at once where that takes round
@@ -254,11 +253,22 @@ func (s *Service) commitEntries(ctx context.Context, h *held, out *store.Outcome
 		if err := s.topics.repair(ctx, topic.Tenant(), topic.Name); err != nil {
 			return err
 		}
-	case errors.Is(err, queue.ErrNoSuchReservation) && mine, errors.Is(err, queue.ErrTooLarge):
+	case errors.Is(err, queue.ErrNoSuchReservation) && mine && !s.forgotten(ctx, h), errors.Is(err, queue.ErrTooLarge):
 	default:
 		return err
 	}
 	return s.commitAnew(ctx, h, entries)
+}
+
+// forgotten tells that another process forgot the op: it has ended the op's
+// reservations when this one paused, and what waited for that may have come
+// since. (Where that cannot be told: better twice than never.)
+func (s *Service) forgotten(ctx context.Context, h *held) bool {
+	if s.shared == nil {
+		return false
+	}
+	kept, err := s.shared.Kept(ctx, h.in.op)
+	return err == nil && !kept
 }
 
 // commitAnew commits entries by another reservation. It is made before the old

@@ -16,6 +16,7 @@ const (
 	entryV1  = 0x01
 	intentV1 = 0x41
 	intentV2 = 0x42 // with the store's identity
+	intentV3 = 0x43 // with the maker
 )
 
 // IntentNone is the intent of a reservation that stands for no op (dead letters,
@@ -188,6 +189,10 @@ type intent struct {
 	// store is the identity of the store that can tell what became of the op;
 	// empty in version 1.
 	store string
+	// maker is the gateway that made the reservation, as in the group
+	// "gateways"; empty before version 3, and where the store is open in one
+	// process only.
+	maker string
 	arn   string // of the topic
 	// rules are those of the topic that match as far as is known.
 	rules []intentRule
@@ -205,9 +210,16 @@ type intentRule struct {
 
 func (in *intent) encode() []byte {
 	e := encoder{make([]byte, 0, 256)}
-	e.b = append(e.b, intentV2)
+	version := byte(intentV2)
+	if in.maker != "" {
+		version = intentV3
+	}
+	e.b = append(e.b, version)
 	e.b = append(e.b, in.op[:]...)
 	e.str(in.store)
+	if in.maker != "" {
+		e.str(in.maker)
+	}
 	e.num(uint64(in.typ))
 	e.flag(in.versioned)
 	for _, s := range [...]string{in.bucket, in.tenant, in.owner, in.id, in.key, in.versionID, in.principal, in.requestID, in.hostID, in.arn} {
@@ -262,13 +274,17 @@ func decodeIntent(b []byte) (*intent, error) {
 		return &intent{}, nil
 	}
 	var in intent
-	if len(b) < 1+len(in.op) || b[0] != intentV1 && b[0] != intentV2 {
+	if len(b) < 1+len(in.op) || b[0] != intentV1 && b[0] != intentV2 && b[0] != intentV3 {
 		return nil, fmt.Errorf("%w: intent", errUndecodable)
 	}
 	in.op = store.OpID(b[1:])
 	d := decoder{b: b[1+len(in.op):]}
-	if b[0] == intentV2 {
+	if b[0] >= intentV2 {
 		in.store = d.str()
+	}
+	if b[0] == intentV3 {
+		in.maker = d.str()
+		d.bad = d.bad || in.maker == ""
 	}
 	in.typ = EventType(d.num())
 	in.versioned = d.num() != 0

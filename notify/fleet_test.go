@@ -21,6 +21,7 @@ import (
 // delivery is one push that was acked.
 type delivery struct {
 	gateway string
+	rule    string
 	key     string
 	etag    string
 	seq     string
@@ -70,7 +71,7 @@ func (d doorOf) Push(ctx context.Context, events []Event) []Result {
 			continue
 		}
 		d.e.mu.Lock()
-		d.e.got = append(d.e.got, delivery{d.gateway, r.S3.Object.Key, r.S3.Object.ETag, r.S3.Object.Sequencer, time.Now()})
+		d.e.got = append(d.e.got, delivery{d.gateway, r.S3.ConfigurationID, r.S3.Object.Key, r.S3.Object.ETag, r.S3.Object.Sequencer, time.Now()})
 		d.e.mu.Unlock()
 	}
 	return out
@@ -170,8 +171,12 @@ func (f *fleet) add(name, storeID string, objects *modelStore, exclusive bool) *
 func (m *fleetMember) openAs(storeID string, exclusive bool) {
 	m.t.Helper()
 	m.open(m.fleet.opt)
+	outcomes := store.Outcomes(modelOutcomes{m.store})
+	if !exclusive {
+		outcomes = sharedOutcomes{modelOutcomes{m.store}}
+	}
 	s, err := New(Config{
-		Records: m.store, Outcomes: modelOutcomes{m.store}, Queues: m.link, StoreID: storeID, StoreExclusive: exclusive,
+		Records: m.store, Outcomes: outcomes, Queues: m.link, StoreID: storeID, StoreExclusive: exclusive,
 		HostID: "host", Registerer: m.registry(), Logger: m.s.log, Options: m.fleet.opt,
 	})
 	if err != nil {

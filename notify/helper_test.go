@@ -37,6 +37,9 @@ type modelStore struct {
 	outcomes map[store.OpID]store.Outcome
 	barred   map[store.OpID]bool
 	unsettle error // what Settle answers, if set
+	chained  bool  // outcomes name the op before
+	last     map[string]store.OpID
+	flaky    bool // sharedOutcomes fail now and then
 }
 
 type modelRecord struct {
@@ -153,11 +156,34 @@ func (m *modelStore) put(bucket, key, etag string, attrs store.Attrs) CommitFunc
 		info := &store.Info{Key: key, IsLatest: true, Size: int64(len(etag)), ETag: etag, ModTime: time.Now(), Seq: m.seq, Attrs: attrs}
 		out := store.Outcome{Changed: true, Seq: m.seq, Info: info, Prior: m.objects[bucket+"/"+key]}
 		m.objects[bucket+"/"+key] = info
-		if !op.IsZero() {
-			m.outcomes[op] = out
-		}
-		return out, nil
+		return m.keep(bucket, key, op, out), nil
 	}
+}
+
+// keep notes what an op became. mu is held.
+func (m *modelStore) keep(bucket, key string, op store.OpID, out store.Outcome) store.Outcome {
+	if op.IsZero() {
+		return out
+	}
+	if m.chained {
+		if m.last == nil {
+			m.last = make(map[string]store.OpID)
+		}
+		if before := m.last[bucket+"/"+key]; !before.IsZero() {
+			if _, ok := m.outcomes[before]; ok {
+				out.After = before
+			}
+		}
+		m.last[bucket+"/"+key] = op
+	}
+	m.outcomes[op] = out
+	return out
+}
+
+func (m *modelStore) set(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f()
 }
 
 // remove removes an object of an unversioned bucket.
@@ -169,16 +195,15 @@ func (m *modelStore) remove(bucket, key string) CommitFunc {
 			return store.Outcome{}, store.ErrOpBarred
 		}
 		info := m.objects[bucket+"/"+key]
-		if info == nil {
+		if info == nil && !m.chained {
 			return store.Outcome{}, nil
 		}
-		delete(m.objects, bucket+"/"+key)
 		m.seq++
-		out := store.Outcome{Changed: true, Seq: m.seq, Info: info, Prior: info}
-		if !op.IsZero() {
-			m.outcomes[op] = out
+		if info == nil {
+			return m.keep(bucket, key, op, store.Outcome{Seq: m.seq}), nil
 		}
-		return out, nil
+		delete(m.objects, bucket+"/"+key)
+		return m.keep(bucket, key, op, store.Outcome{Changed: true, Seq: m.seq, Info: info, Prior: info}), nil
 	}
 }
 

@@ -18,21 +18,128 @@ import (
 // journal was full, the store could not tell. Their reservations stand. A later
 // change of such a key must not get ahead of them; see Service.catchUp.
 type lateOps struct {
-	mu  sync.Mutex           // guards all below
-	by  map[string][]*openOp // by order key, in the order of the changes
-	ids map[store.OpID]bool
+	mu       sync.Mutex           // guards all below
+	by       map[string][]*openOp // by order key, in the order of the changes
+	ids      map[store.OpID]bool
+	followed map[string]bool // keys with a goroutine that ends their ops (Service.follow)
 }
 
-// add is called with the key's guard held, or before anything else runs.
+// add is called with the key's guard held, or before anything else runs. One
+// that is there already it does not add.
 func (l *lateOps) add(op *openOp) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.by == nil {
-		l.by, l.ids = make(map[string][]*openOp), make(map[store.OpID]bool)
+		l.by, l.ids, l.followed = make(map[string][]*openOp), make(map[store.OpID]bool), make(map[string]bool)
+	}
+	if l.ids[op.ref.ID] {
+		return
+	}
+	if op.since.IsZero() {
+		op.since = time.Now()
 	}
 	key := op.orderKey()
-	l.by[key] = append(l.by[key], op)
+	list := l.by[key]
+	at := len(list)
+	for at > 0 && op.known && list[at-1].known && list[at-1].outcome.Seq > op.outcome.Seq {
+		at--
+	}
+	l.by[key] = slices.Insert(list, at, op)
 	l.ids[op.ref.ID] = true
+}
+
+// drop takes out an op that has ended. The key's guard is held.
+func (l *lateOps) drop(op *openOp) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key := op.orderKey()
+	list := slices.DeleteFunc(slices.Clone(l.by[key]), func(o *openOp) bool { return o == op })
+	delete(l.ids, op.ref.ID)
+	if l.by[key] = list; len(list) == 0 {
+		delete(l.by, key)
+	}
+}
+
+// list returns a key's late ops.
+func (l *lateOps) list(key string) []*openOp {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.by[key])
+}
+
+// maxLate bounds the late ops of a key that do not hold up its changes.
+const maxLate = 256
+
+// room tells whether a change of a key may become a late op. It may not while
+// one before it finds no room in a queue, which its reservation would take.
+func (l *lateOps) room(key string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := l.by[key]
+	return len(list) < maxLate && !slices.ContainsFunc(list, func(op *openOp) bool { return op.full })
+}
+
+// learn is for an op whose outcome was not known.
+func (l *lateOps) learn(op *openOp, out store.Outcome) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	op.outcome, op.known = out, true
+}
+
+func (l *lateOps) setFull(op *openOp, full bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	op.full = full
+}
+
+// awaited returns, as keys, the ops that come before late ones.
+func (l *lateOps) awaited() map[store.OpID][]*held {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make(map[store.OpID][]*held)
+	for _, list := range l.by {
+		for _, op := range list {
+			if op.known && !op.outcome.After.IsZero() && !l.ids[op.outcome.After] {
+				out[op.outcome.After] = nil
+			}
+		}
+	}
+	return out
+}
+
+func (l *lateOps) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.ids)
+}
+
+// follow is true for who is to end the late ops of a key.
+func (l *lateOps) follow(key string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.followed[key] || len(l.by[key]) == 0 {
+		return false
+	}
+	l.followed[key] = true
+	return true
+}
+
+func (l *lateOps) unfollow(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.followed, key)
+}
+
+// ended tells who follows a key that nothing is left to be done, and that
+// nobody follows it any more.
+func (l *lateOps) ended(key string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.by[key]) > 0 {
+		return false
+	}
+	delete(l.followed, key)
+	return true
 }
 
 // first returns a key's oldest late op, or nil.
@@ -43,17 +150,6 @@ func (l *lateOps) first(key string) *openOp {
 		return list[0]
 	}
 	return nil
-}
-
-// dropFirst forgets what first gave. The key's guard is held.
-func (l *lateOps) dropFirst(key string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	list := l.by[key]
-	delete(l.ids, list[0].ref.ID)
-	if l.by[key] = list[1:]; len(list) == 1 {
-		delete(l.by, key)
-	}
 }
 
 func (l *lateOps) has(id store.OpID) bool {
@@ -72,8 +168,16 @@ func (l *lateOps) keys() []string {
 const catchUpTimeout = 10 * time.Second
 
 // catchUp ends the late ops of a key, in their order. The key's guard is held.
+// Where the store tells which op came before which they go on by themselves,
+// and it only looks whether another may join them.
 // Errors: ErrFull when one has to wait on.
 func (s *Service) catchUp(ctx context.Context, key string) error {
+	if s.shared != nil {
+		if !s.late.room(key) {
+			return fmt.Errorf("%w: events of earlier changes wait", ErrFull)
+		}
+		return nil
+	}
 	if s.late.first(key) == nil {
 		return nil
 	}
@@ -83,7 +187,7 @@ func (s *Service) catchUp(ctx context.Context, key string) error {
 		if err := s.settle(ctx, op); err != nil {
 			return fmt.Errorf("%w: events of an earlier change wait: %w", ErrFull, err)
 		}
-		s.late.dropFirst(key)
+		s.late.drop(op)
 	}
 	return nil
 }
@@ -93,6 +197,10 @@ func (s *Service) catchUpAll(ctx context.Context) error {
 	var first error
 	waiting := 0
 	for _, key := range s.late.keys() {
+		if s.shared != nil {
+			s.follow(key)
+			continue
+		}
 		unlock, err := s.lockKey(ctx, key)
 		if err == nil {
 			err = s.catchUp(ctx, key)
@@ -113,6 +221,7 @@ func (s *Service) catchUpAll(ctx context.Context) error {
 }
 
 // settle ends an op's reservations as its outcome says.
+// Errors: ErrFull; errWaits.
 func (s *Service) settle(ctx context.Context, op *openOp) error {
 	if !op.known {
 		out, err := s.cfg.Outcomes.Settle(ctx, op.ref)
@@ -121,10 +230,17 @@ func (s *Service) settle(ctx context.Context, op *openOp) error {
 			return s.undo(ctx, op, "aborted")
 		case err != nil:
 			return fmt.Errorf("settle %s: %w", op.ref.ID, err)
-		case !out.Changed:
-			return s.undo(ctx, op, "unchanged")
 		}
-		op.outcome, op.known = out, true
+		s.late.learn(op, out)
+	}
+	turn, err := s.isTurn(ctx, &op.outcome)
+	switch {
+	case err != nil:
+		return err
+	case !turn:
+		return errWaits
+	case !op.outcome.Changed:
+		return s.undo(ctx, op, "unchanged")
 	}
 	return s.redo(ctx, op)
 }

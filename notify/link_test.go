@@ -21,6 +21,7 @@ type link struct {
 	delay time.Duration  // of each call
 	calls map[string]int // by name
 	lose  int            // answers to commits
+	dead  bool           // it stays cut
 }
 
 func newLink(d queue.Driver) *link { return &link{Driver: d, calls: make(map[string]int)} }
@@ -33,10 +34,18 @@ func (l *link) sever() {
 	}
 }
 
+// kill is sever for good: the gateway is as good as dead.
+func (l *link) kill() {
+	l.sever()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dead = true
+}
+
 func (l *link) heal() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.cut != nil {
+	if l.cut != nil && !l.dead {
 		close(l.cut)
 		l.cut = nil
 	}

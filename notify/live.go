@@ -33,6 +33,7 @@ type held struct {
 	renewed time.Time
 	lost    bool // somebody else ended it
 	tried   bool // to commit it
+	ended   bool // with its entries in the queue
 }
 
 func (l *liveSet) add(h *held) {

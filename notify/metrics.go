@@ -107,6 +107,7 @@ var (
 	descQueueLen     = prometheus.NewDesc("persistent_topic_len", "Events that wait in a queue.", []string{"queue"}, nil)
 	descShards       = prometheus.NewDesc("herald_notification_shards_owned", "Queues of topics that this gateway delivers.", nil, nil)
 	descBackground   = prometheus.NewDesc("herald_notify_commits_behind_requests", "Changes that were answered and whose events are on their way to a queue on a server.", nil, nil)
+	descLate         = prometheus.NewDesc("herald_notify_late_changes", "Changes whose events are not in their queues yet, as earlier ones of the key are to come first, or there is no room.", nil, nil)
 	descQueueSize    = prometheus.NewDesc("persistent_topic_size", "Bytes of events that wait in a queue.", []string{"queue"}, nil)
 )
 
@@ -115,7 +116,7 @@ type topicCollector struct{ s *Service }
 
 // Describe implements prometheus.Collector.
 func (c *topicCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range [...]*prometheus.Desc{descEntries, descBytes, descReservations, descOldest, descDead, descQueueLen, descQueueSize, descShards, descBackground} {
+	for _, d := range [...]*prometheus.Desc{descEntries, descBytes, descReservations, descOldest, descDead, descQueueLen, descQueueSize, descShards, descBackground, descLate} {
 		ch <- d
 	}
 }
@@ -128,6 +129,7 @@ func (c *topicCollector) Collect(ch chan<- prometheus.Metric) {
 	defer cancel()
 	ch <- prometheus.MustNewConstMetric(descShards, prometheus.GaugeValue, float64(c.s.working.len()))
 	ch <- prometheus.MustNewConstMetric(descBackground, prometheus.GaugeValue, float64(c.s.background.len()))
+	ch <- prometheus.MustNewConstMetric(descLate, prometheus.GaugeValue, float64(c.s.late.len()))
 	topics, err := c.s.topics.All(ctx)
 	if err != nil {
 		return

@@ -102,7 +102,7 @@ func (p *Pending) reserve(ctx context.Context, groups []group) error {
 		if err != nil {
 			return err
 		}
-		in := intent{store: p.s.cfg.StoreID, arn: topic.ARN, rules: g.rules}
+		in := intent{store: p.s.cfg.StoreID, maker: p.s.maker(), arn: topic.ARN, rules: g.rules}
 		switch {
 		case topic.Queued() && topic.Dest.Queue != "":
 			shard := shardOf(p.facts.orderKey(), topic.Dest.Shards)
@@ -275,16 +275,19 @@ func (p *Pending) commit(ctx context.Context, commit CommitFunc) (store.Outcome,
 	case err != nil:
 		end.abort()
 		return out, err
-	case !out.Changed:
+	case !out.Changed && !p.s.mustWait(&out):
 		end.abort()
 		p.forget(ctx)
 		return out, nil
 	}
 	p.s.fault("notify.committed")
-	if p.s.hub.live() {
+	if out.Changed && p.s.hub.live() {
 		p.s.hub.publish(&p.facts, p.s.region, &out)
 	}
 	end.left.outcome, end.left.known = out, true
+	if len(end.held) > 0 && p.s.mustWait(&out) {
+		return out, nil // a late one from now on
+	}
 	if p.s.remote && len(end.held) > 0 && end.behind() {
 		end = nil
 		return out, nil
@@ -371,9 +374,7 @@ func (p *Pending) forget(ctx context.Context) {
 	if p.facts.op.IsZero() {
 		return
 	}
-	if err := p.s.cfg.Outcomes.Forget(ctx, p.facts.ref()); err != nil {
-		p.s.log.Warn("forget outcome", "op", p.facts.op, "err", err)
-	}
+	p.s.forget(ctx, p.facts.ref())
 }
 
 // Abort gives the reserved room back. After Do it does nothing.

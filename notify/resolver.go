@@ -76,10 +76,13 @@ type openOp struct {
 	held    []*held
 	queues  []string // of all its reservations, when there were several
 	outcome store.Outcome
-	known   bool // outcome is
+	known   bool      // outcome is
+	since   time.Time // when it became late
+	full    bool      // a queue has no room for it; guarded by lateOps.mu
 }
 
-func (op *openOp) orderKey() string { return op.held[0].in.orderKey() }
+// orderKey is facts.orderKey.
+func (op *openOp) orderKey() string { return op.ref.Bucket + "/" + op.ref.Key }
 
 // resolve ends the reservations made or renewed before that time. Ops that
 // came true have their entries committed in the order of the changes. It
@@ -100,7 +103,7 @@ func (s *Service) resolve(ctx context.Context, before time.Time, gently bool) (i
 		case err != nil:
 			unsettled[op.orderKey()] = true
 			errs = append(errs, fmt.Errorf("settle %s: %w", op.ref.ID, err))
-		case !out.Changed:
+		case !out.Changed && s.shared == nil:
 			errs = append(errs, s.undo(ctx, op, "unchanged"))
 		default:
 			op.outcome, op.known = out, true
@@ -120,8 +123,9 @@ func (s *Service) resolve(ctx context.Context, before time.Time, gently bool) (i
 	return len(ops), errors.Join(errs...)
 }
 
-// redoInOrder is redo under the key's guard and after the key's late ops. Where
-// a queue has no room the op becomes a late one.
+// redoInOrder is settle under the key's guard and after the key's late ops.
+// Where a queue has no room, or the op has to wait for one of another process,
+// it becomes a late one.
 func (s *Service) redoInOrder(ctx context.Context, op *openOp) error {
 	key := op.orderKey()
 	unlock, err := s.lockKey(ctx, key)
@@ -129,15 +133,20 @@ func (s *Service) redoInOrder(ctx context.Context, op *openOp) error {
 		return err
 	}
 	defer unlock()
-	err = s.catchUp(ctx, key)
-	if err == nil {
-		err = s.redo(ctx, op)
+	if s.shared == nil {
+		err = s.catchUp(ctx, key)
 	}
-	if !errors.Is(err, ErrFull) {
+	if err == nil {
+		err = s.settle(ctx, op)
+	}
+	switch {
+	case errors.Is(err, ErrFull):
+		s.log.Warn("no room for the events of a change", "key", key, "err", err)
+	case !errors.Is(err, errWaits):
 		return err
 	}
-	s.log.Warn("no room for the events of a change", "key", key, "err", err)
 	s.late.add(op)
+	s.follow(key)
 	return nil
 }
 
@@ -312,9 +321,13 @@ func (s *Service) undo(ctx context.Context, op *openOp, decision string) error {
 // redo commits the entries of an op that came true.
 func (s *Service) redo(ctx context.Context, op *openOp) error {
 	for _, h := range op.held {
+		if h.ended {
+			continue
+		}
 		if err := s.deliverTo(ctx, h, &op.outcome); err != nil {
 			return fmt.Errorf("commit entries of %s to %s: %w", op.ref.ID, h.name, err)
 		}
+		h.ended = true
 		s.metrics.resolved.WithLabelValues("committed").Inc()
 	}
 	s.fault("notify.resolved")
@@ -325,6 +338,9 @@ func (s *Service) redo(ctx context.Context, op *openOp) error {
 // have forgotten them died between that and the commit of their events. The
 // outcomes come first: an op that has one has made its reservations before.
 func (s *Service) forgetLeft(ctx context.Context) error {
+	if _, ok := s.cfg.Outcomes.(store.SharedOutcomes); ok && !s.remote {
+		return nil // of other processes' queues nothing is known here
+	}
 	refs, err := s.cfg.Outcomes.List(ctx, store.OpID{}, 0)
 	if err != nil || len(refs) == 0 {
 		return err
@@ -338,8 +354,8 @@ func (s *Service) forgetLeft(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	open := make(map[store.OpID]bool)
-	var mu sync.Mutex // guards open and all
+	open, keys := make(map[store.OpID]bool), make(map[string]bool)
+	var mu sync.Mutex // guards open, keys and all
 	err = s.eachQueue(ctx, names, false, func(i int) error {
 		list, err := s.reservations(ctx, names[i])
 		mu.Lock()
@@ -348,6 +364,7 @@ func (s *Service) forgetLeft(ctx context.Context) error {
 		for _, r := range list {
 			if in, err := decodeIntent(r.Intent); err == nil {
 				open[in.op] = true
+				keys[in.key] = s.shared != nil // later ops of it must not seem to be settled
 			}
 		}
 		return err
@@ -355,7 +372,7 @@ func (s *Service) forgetLeft(ctx context.Context) error {
 	if err != nil || !all {
 		return err
 	}
-	refs = slices.DeleteFunc(refs, func(ref store.OpRef) bool { return open[ref.ID] })
+	refs = slices.DeleteFunc(refs, func(ref store.OpRef) bool { return open[ref.ID] || keys[ref.Key] })
 	for part := range slices.Chunk(refs, forgetBatch) {
 		if err := s.cfg.Outcomes.Forget(ctx, part...); err != nil {
 			return err

@@ -120,7 +120,10 @@ type Service struct {
 	remote bool
 	// alone: reservations of our store that this process did not make are
 	// those of dead ones.
-	alone      bool
+	alone bool
+	// shared are the outcomes where others may have the store open; nil: the
+	// guard alone keeps the order per key.
+	shared     store.SharedOutcomes
 	log        *slog.Logger
 	metrics    *metrics
 	topics     *Topics
@@ -128,6 +131,8 @@ type Service struct {
 	guard      *keyGuard
 	live       liveSet
 	late       lateOps
+	awaited    openReservations
+	waiting    occasional // of late ops
 	background *background
 	forgetter  forgetter
 	reserveBy  deadline // of calls that hold room in queues on a server
@@ -154,7 +159,7 @@ func New(cfg Config) (*Service, error) {
 	s := &Service{
 		cfg: cfg, opt: cfg.Options.withDefaults(), region: cmp.Or(cfg.Region, "default"),
 		owner: newOwner(cfg.StoreID), remote: true, log: cfg.Logger, metrics: newMetrics(), guard: newKeyGuard(), background: newBackground(),
-		kick: make(chan struct{}, 1), recovery: make(chan struct{}, 1), open: openPusher,
+		kick: make(chan struct{}, 1), recovery: make(chan struct{}, 1), awaited: openReservations{busy: make(chan struct{}, 1)}, open: openPusher,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -163,6 +168,9 @@ func New(cfg Config) (*Service, error) {
 		s.remote = !e.Exclusive()
 	}
 	s.alone = cfg.StoreExclusive || !s.remote
+	if shared, ok := cfg.Outcomes.(store.SharedOutcomes); ok && !s.alone {
+		s.shared = shared
+	}
 	s.targets.s = s
 	s.dead.s = s
 	s.sharing.s = s
@@ -221,6 +229,14 @@ func (s *Service) recoverUntilDone(ctx context.Context) bool {
 			return false
 		}
 	}
+}
+
+// maker is the name that intents bear.
+func (s *Service) maker() string {
+	if s.shared == nil {
+		return ""
+	}
+	return s.owner
 }
 
 func (s *Service) wakeDispatcher() {

@@ -283,20 +283,11 @@ func (g *sharing) ours(t *Topic) []int {
 // strangers tells whether gateways with another store serve the queues of that
 // name now.
 func (g *sharing) strangers(ctx context.Context, queueName string) (bool, error) {
-	l := g.s.cfg.Queues.Locker()
-	look := func(group string) ([]string, error) {
-		me := g.s.owner + ProbeSuffix
-		names, err := l.Join(ctx, group, me, probeTTL)
-		if err != nil {
-			return nil, fmt.Errorf("look at %s: %w", group, err)
-		}
-		return names, l.Leave(ctx, group, me)
-	}
-	alive, err := look(GatewaysGroup)
+	alive, err := g.look(ctx, GatewaysGroup)
 	if err != nil {
 		return false, err
 	}
-	members, err := look(topicGroup(queueName))
+	members, err := g.look(ctx, topicGroup(queueName))
 	if err != nil {
 		return false, err
 	}

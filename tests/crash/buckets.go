@@ -36,7 +36,7 @@ func newBucketWorker(w *worker) *bucketWorker {
 	b := &bucketWorker{worker: w}
 	w.keys = nil
 	for i := range 3 {
-		b.small = append(b.small, &smallBucket{name: fmt.Sprintf("small-%d", i)})
+		b.small = append(b.small, &smallBucket{name: fmt.Sprintf("small-%d-%d", w.id, i)})
 	}
 	return b
 }

@@ -15,13 +15,15 @@ import (
 	"herald/tests/gatewaytest"
 )
 
-// fleet is several gateways, each with a store and clients of its own, which
-// have the same topics, share the queues of these on one server, and deliver
-// to one endpoint.
+// fleet is several gateways, each with clients of its own, which have the same
+// topics, share the queues of these on one server, and deliver to one endpoint.
 type fleet struct {
 	t      *testing.T
 	worlds []*world
-	sink   *sink
+	// one: they have one store, and all clients change the same hot keys.
+	// Else each has a store of its own.
+	one  bool
+	sink *sink
 	// hurt makes the queues' server die and come back; it returns when it is
 	// there again.
 	hurt func() error
@@ -45,6 +47,16 @@ func newFleet(t *testing.T, gateways int, hurt func() error, args ...string) *fl
 	return f
 }
 
+// all is one world with the clients of all gateways on one store.
+func (f *fleet) all() *world {
+	first := f.worlds[0]
+	w := &world{t: f.t, g: first.g, buckets: first.buckets, alone: true, sink: f.sink, hot: first.hot}
+	for _, one := range f.worlds {
+		w.workers = append(w.workers, one.workers...)
+	}
+	return w
+}
+
 // live hurts the gateways that many times in all, and checks everything after
 // each perPhase of them.
 func (f *fleet) live(times, perPhase int) {
@@ -57,8 +69,12 @@ func (f *fleet) live(times, perPhase int) {
 		f.drain(strconv.Itoa(done) + " times")
 		f.t.Logf("%d times in %s", done, time.Since(began).Round(time.Second))
 	}
-	for _, w := range f.worlds {
-		w.report()
+	if f.one {
+		f.all().report()
+	} else {
+		for _, w := range f.worlds {
+			w.report()
+		}
 	}
 	f.t.Logf("gateways killed %d times, paused %d, stopped %d; the server killed %d times",
 		f.killed.Load(), f.paused.Load(), f.stopped.Load(), f.hurts.Load())
@@ -151,6 +167,10 @@ func (f *fleet) drain(after string) {
 	defer f.sink.kind.Store(false)
 	f.worlds[0].awaitEmpty(topic)
 	f.worlds[0].awaitEmpty(deadTopic)
+	if f.one {
+		f.all().check(after)
+		return
+	}
 	for _, w := range f.worlds {
 		w.check(after)
 	}

@@ -34,13 +34,15 @@ func TestFaultPoints_Redis(t *testing.T) {
 // TestManyGateways_Redis has three gateways that share queues on Redis.
 func TestManyGateways_Redis(t *testing.T) {
 	r, args := redisQueue(t)
-	hurt := func() error {
-		r.KillNine()
-		time.Sleep(time.Duration(rand.IntN(1500)) * time.Millisecond)
-		r.Restart()
-		return nil
-	}
-	newFleet(t, 3, hurt, args...).live(kills(t), 60)
+	newFleet(t, 3, func() error { return restartRedis(r) }, args...).live(kills(t), 60)
+}
+
+// restartRedis kills a server, and starts it again a while later.
+func restartRedis(r *redistest.Server) error {
+	r.KillNine()
+	time.Sleep(time.Duration(rand.IntN(1500)) * time.Millisecond)
+	r.Restart()
+	return nil
 }
 
 // TestManyGateways_Sentinel has three gateways that share queues on a pair of

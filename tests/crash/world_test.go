@@ -76,25 +76,38 @@ func newSink(t *testing.T) (s *sink, endpoint string) {
 func joinWorld(t *testing.T, name string, clients int, opts gatewaytest.Options, s *sink, endpoint string) *world {
 	t.Helper()
 	b := bucketsOf(name)
-	w := &world{t: t, buckets: b, sink: s, hot: newHotKeys(b)}
+	w := startWorld(t, b, newHotKeys(b), 0, clients, opts, s)
+	w.furnish(endpoint)
+	return w
+}
+
+// startWorld starts a gateway, and gives it clients, numbered from first on.
+func startWorld(t *testing.T, b buckets, hot []*hotKey, first, clients int, opts gatewaytest.Options, s *sink) *world {
+	t.Helper()
+	w := &world{t: t, buckets: b, sink: s, hot: hot}
 	opts.Args = append(opts.Args, commonArgs...)
 	w.g = gatewaytest.Start(t, opts)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	for id := range clients {
-		worker := newWorker(w.g.URL, id, seed, b, w.hot, &w.dark)
+		worker := newWorker(w.g.URL, first+id, seed, b, w.hot, &w.dark)
 		w.workers = append(w.workers, worker)
 		w.clients = append(w.clients, worker)
 	}
-	w.clients = append(w.clients, newBucketWorker(newWorker(w.g.URL, clients, seed, b, nil, &w.dark)))
+	w.clients = append(w.clients, newBucketWorker(newWorker(w.g.URL, first+clients, seed, b, nil, &w.dark)))
+	return w
+}
+
+// furnish makes topics and buckets.
+func (w *world) furnish(endpoint string) {
+	w.t.Helper()
 	live := w.makeTopic(topic, map[string]string{"push-endpoint": endpoint, "retry_sleep_duration": "0"})
 	dead := w.makeTopic(deadTopic, map[string]string{
 		"push-endpoint": "http://127.0.0.1:1", "retry_sleep_duration": "0", "max_retries": "1",
 	})
-	for _, bucket := range b.all() {
+	for _, bucket := range w.buckets.all() {
 		w.makeBucket(bucket, live, dead)
 	}
-	return w
 }
 
 func (w *world) makeTopic(name string, attributes map[string]string) types.TopicConfiguration {

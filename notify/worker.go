@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,6 +43,8 @@ type worker struct {
 	acked   []*item
 	failed  []queue.Attempt
 	flushed time.Time
+	behind  []*item   // acked, and kept back
+	since   time.Time // when the first of them was
 
 	wg sync.WaitGroup // pushes, and the one that waits
 }
@@ -81,8 +84,11 @@ const (
 	// Acks are gathered: that many, or for that long.
 	ackBatch = 64
 	ackDelay = 20 * time.Millisecond
+	// singleDelay is how long those are kept back that would be acked one by one,
+	// because an earlier one is on its way: soon they go with it.
+	singleDelay = 250 * time.Millisecond
 	// listDelay is how long a busy worker lets entries gather.
-	listDelay = 10 * time.Millisecond
+	listDelay = 20 * time.Millisecond
 )
 
 func newWorker(s *Service, t *Topic, queueName string) *worker {
@@ -152,7 +158,7 @@ func (w *worker) session(ctx context.Context) (err error) {
 	w.arrived, w.results = make(chan error, 1), make(chan pushed, w.limit)
 	w.jobs, w.pushers = make(chan job, w.limit), 0
 	w.inflight, w.stopped, w.topic, w.target = 0, false, nil, nil
-	w.acked, w.failed, w.restAt = nil, nil, time.Time{}
+	w.acked, w.failed, w.behind, w.restAt = nil, nil, nil, time.Time{}
 	err = w.serve(ctx, work)
 	if lost := hold.check(); lost != nil {
 		w.s.metrics.leasesLost.Inc()
@@ -448,16 +454,25 @@ func (w *worker) done(ctx context.Context, p pushed) error {
 // or nothing else to do.
 func (w *worker) flush(ctx context.Context, all bool) error {
 	n := len(w.acked) + len(w.failed)
-	if n == 0 || !all && n < ackBatch && w.inflight > 0 && time.Since(w.flushed) < ackDelay {
+	single := all || w.inflight == 0 || len(w.behind) > 0 && time.Since(w.since) >= singleDelay
+	if n == 0 && (len(w.behind) == 0 || !single) || !single && n < ackBatch && time.Since(w.flushed) < ackDelay {
 		return nil
 	}
 	ack := queue.Ack{UpTo: w.win.cut(), Failed: w.failed}
-	for _, it := range w.acked {
-		if it.state != itemGone {
+	if len(w.behind) == 0 {
+		w.since = time.Now()
+	}
+	w.behind = slices.DeleteFunc(append(w.behind, w.acked...), func(it *item) bool { return it.state == itemGone })
+	if single {
+		for _, it := range w.behind {
 			ack.Done = append(ack.Done, it.marker)
 		}
+		w.behind = nil
 	}
 	w.acked, w.failed, w.flushed = nil, nil, time.Now()
+	if ack.UpTo == "" && len(ack.Done)+len(ack.Failed) == 0 {
+		return nil
+	}
 	return w.ack(ctx, ack)
 }
 

@@ -76,6 +76,8 @@ func (w *worker) deadline(blocked time.Time) time.Time {
 	switch {
 	case len(w.acked)+len(w.failed) > 0:
 		at = now.Add(ackDelay)
+	case len(w.behind) > 0:
+		at = w.since.Add(singleDelay)
 	case !w.win.empty():
 		at = now.Add(topicPoll)
 	case w.s.remote && !w.restAt.IsZero():

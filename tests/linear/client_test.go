@@ -151,7 +151,7 @@ func get(ctx context.Context, client *s3.Client, k keyID, id string) (*version, 
 	body, err := io.ReadAll(out.Body)
 	_ = out.Body.Close() // read whole
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%d bytes of %d: %w", len(body), aws.ToInt64(out.ContentLength), err)
 	}
 	v := found(out.Metadata, out.ETag, out.VersionId, k)
 	if !validBody(v.etag, body) {

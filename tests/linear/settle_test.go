@@ -2,6 +2,7 @@ package linear
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -307,22 +308,44 @@ func (w *world) makeTopic() (arn string) {
 
 // dump writes the history of a key to a file.
 func (w *world) dump(r *round, events []event) {
-	slices.SortFunc(r.ops, func(a, b *op) int { return int(a.call - b.call) })
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s begins with %q\n", r.key, r.init.text)
 	for _, o := range r.before {
 		fmt.Fprintf(&b, "before %s\n", o)
 	}
-	for _, o := range r.ops {
-		fmt.Fprintln(&b, o)
-	}
+	writeOps(&b, r.ops)
 	for _, e := range events {
 		fmt.Fprintln(&b, e)
 	}
+	w.save("the history of "+r.key.String(), b.String())
+}
+
+// dumpAll writes all histories of the round to a file.
+func (w *world) dumpAll() {
+	var b strings.Builder
+	for _, k := range w.keys {
+		fmt.Fprintf(&b, "%s begins with %q\n", k, w.states[k].text)
+		writeOps(&b, w.ops[k])
+		for _, e := range w.endpoint.since(k, w.events[k]) {
+			fmt.Fprintln(&b, e)
+		}
+	}
+	w.save("all that happened in the round, since "+w.began.Format(time.TimeOnly)+",", b.String())
+}
+
+func writeOps(b *strings.Builder, ops []*op) {
+	slices.SortFunc(ops, func(a, b *op) int { return cmp.Compare(a.call, b.call) })
+	for _, o := range ops {
+		fmt.Fprintln(b, o)
+	}
+}
+
+// save writes something to a file that remains.
+func (w *world) save(what, text string) {
 	f, err := os.CreateTemp("", "herald-linear-*.txt")
 	if err == nil {
-		_, err = f.WriteString(b.String())
-		w.violation("the history of %s is in %s", r.key, f.Name())
+		_, err = f.WriteString(text)
+		w.violation("%s is in %s", what, f.Name())
 	}
 	if err == nil {
 		err = f.Close()

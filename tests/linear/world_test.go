@@ -194,6 +194,8 @@ func (w *world) check() {
 	w.t.Helper()
 	states := w.readAll()
 	if len(w.wrong) > 0 {
+		w.dumpAll()
+		w.checkFsck()
 		return
 	}
 	for _, k := range w.keys {

@@ -141,7 +141,7 @@ func collect(req *C.herald_req, o *op) {
 		case C.HERALD_READ, C.HERALD_EXEC, C.HERALD_EXEC_OUT:
 			s.Data = append([]byte{}, out...)
 		case C.HERALD_READ_INTO:
-			s.Data = o.reqs[i].into[:len(out):len(out)]
+			s.Data = o.reqs[i].into[:len(out)]
 		case C.HERALD_STAT:
 			s.Size, s.MTime = uint64(r.size), time.Unix(int64(r.mtime), 0)
 		case C.HERALD_GETXATTRS, C.HERALD_OMAP_KEYS, C.HERALD_OMAP_VALS, C.HERALD_OMAP_BY_KEYS:

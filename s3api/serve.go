@@ -248,6 +248,14 @@ func (x *exchange) sendObject(resp *response, status int) {
 	if x.http.Method == http.MethodHead {
 		return
 	}
+	if _, ok := resp.object.(pieceByPiece); ok {
+		n, err := resp.object.WriteRangeTo(&patientWriter{x}, resp.off, resp.length)
+		x.sent += n
+		if err != nil {
+			x.err = fmt.Errorf("send object: %w", err)
+		}
+		return
+	}
 	for off, left := resp.off, resp.length; left > 0; {
 		n, err := resp.object.WriteRangeTo(x.w, off, min(left, sendChunk))
 		x.sent += n
@@ -263,6 +271,20 @@ func (x *exchange) sendObject(resp *response, status int) {
 			_ = x.control.SetWriteDeadline(time.Now().Add(sendChunkTimeout))
 		}
 	}
+}
+
+// pieceByPiece are readers that write a few MiB at a time by themselves, and
+// read ahead meanwhile.
+type pieceByPiece interface{ PieceByPiece() }
+
+// patientWriter gives the client time for each piece.
+type patientWriter struct{ x *exchange }
+
+func (w *patientWriter) Write(p []byte) (int, error) {
+	if len(p) > 1<<16 {
+		_ = w.x.control.SetWriteDeadline(time.Now().Add(sendChunkTimeout)) // not every writer has one
+	}
+	return w.x.w.Write(p)
 }
 
 // sendError writes what the error table says. What the handler had prepared of

@@ -34,7 +34,7 @@ const xattrPieces = "pieces"
 
 // pieceSize is how many bytes are compressed together. A read never asks for
 // bytes of two pieces by one operation.
-const pieceSize = readPiece
+const pieceSize = 1 << 20
 
 // compressor compresses and expands pieces. It may be used concurrently.
 type compressor struct {
@@ -170,7 +170,7 @@ type packedTails struct {
 
 // maxPackedTails is how many tails' tables a reader keeps: more than it reads at
 // once.
-const maxPackedTails = 4 * readAhead
+const maxPackedTails = 16
 
 func (p *packedTails) get(oid string) *packedTail {
 	p.mu.Lock()
@@ -217,7 +217,7 @@ func (r *reader) readPacked(ctx context.Context, p *piece) ([]byte, error) {
 		return nil, err
 	}
 	if table == nil {
-		return r.d.readTail(ctx, p.tails, p.off, p.n)
+		return r.d.readTail(ctx, p)
 	}
 	i, off := int(p.off%tailSize/pieceSize), int(p.off%pieceSize)
 	if i >= len(table.pieces) || off+p.n > table.length(i) {

@@ -60,6 +60,7 @@ type Driver struct {
 	readers *readers
 	trash   *trash
 	buffers tailBuffers
+	pieces  pieceBuffers
 	// compressor is made when it is first needed.
 	compressor func() *compressor
 	records    *records

@@ -30,7 +30,7 @@ type head struct {
 	guard uint64 // the object's version; 0: there is no object
 	state
 	attrs  []byte            // of the current version, encoded
-	data   []byte            // the null version's bytes, when they were asked for
+	data   []byte            // the null version's bytes, when they were asked for; of d.pieces
 	omap   map[string][]byte // of what was asked for
 	newest *librados.Pair    // the first noncurrent version, when it was asked for
 }
@@ -49,7 +49,7 @@ func (d *Driver) readHead(ctx context.Context, k headKey, want headRead) (*head,
 	xattrs := op.Xattrs()
 	var data, keys, newest *librados.Step
 	if want.data {
-		data = op.Read(0, maxInline)
+		data = op.ReadInto(0, d.pieces.get(maxInline))
 	}
 	if len(want.omap) > 0 {
 		keys = op.OmapGetByKeys(want.omap...)

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	readPiece = 1 << 20   // bytes that one operation reads of a tail
-	readAhead = 4         // operations for one reader
+	readPiece = 2 << 20   // bytes that one operation reads of a tail, at most
+	readAhead = 3         // operations for one reader
 	readBlock = 128 << 10 // bytes read for a ReadAt that asks for fewer
 )
 
@@ -27,6 +27,7 @@ type reader struct {
 	bid  string
 	info *store.Info
 	data []byte // all bytes, unless there are segments
+	buf  []byte // of d.pieces: what was read with the head
 	segs []segment
 	hold *hold // nil: there are no tails
 
@@ -52,7 +53,7 @@ func (b *bucket) Open(ctx context.Context, key, versionID string) (store.Reader,
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{ctx: ctx, d: b.d, bid: b.bid, info: info, segs: v.segments, hold: hold}
+	r := &reader{ctx: ctx, d: b.d, bid: b.bid, info: info, segs: v.segments, hold: hold, buf: h.data}
 	if v.inline() {
 		if r.data, err = b.d.inlineData(v, h.data); err != nil {
 			return nil, fmt.Errorf("open %s/%s: %w", b.name, key, err)
@@ -144,96 +145,13 @@ func (r *reader) readSmall(p []byte, off int64) error {
 	return nil
 }
 
-// WriteRangeTo implements store.Reader. Some pieces are read ahead of what w
-// takes.
-func (r *reader) WriteRangeTo(w io.Writer, off, length int64) (int64, error) {
-	if off < 0 || length < 0 || off+length > r.info.Size {
-		return 0, fmt.Errorf("read %s: bytes %d to %d of %d", r.info.Key, off, off+length, r.info.Size)
-	}
-	if len(r.segs) == 0 {
-		n, err := w.Write(r.data[off : off+length])
-		return int64(n), err
-	}
-	ctx, cancel := context.WithCancel(r.ctx)
-	defer cancel()
-	pieces := r.pieces(off, length)
-	answers := make([]chan pieceRead, len(pieces))
-	begin := func(i int) {
-		answers[i] = make(chan pieceRead, 1)
-		p := pieces[i]
-		go func() {
-			data, err := r.read(ctx, &p)
-			answers[i] <- pieceRead{data, err}
-		}()
-	}
-	for i := range min(readAhead, len(pieces)) {
-		begin(i)
-	}
-	var done int64
-	for i := range pieces {
-		a := <-answers[i]
-		if a.err != nil {
-			return done, storeError("read "+r.info.Key, a.err)
-		}
-		if next := i + readAhead; next < len(pieces) {
-			begin(next)
-		}
-		n, err := w.Write(a.data)
-		done += int64(n)
-		if err != nil {
-			return done, err
-		}
-	}
-	return done, nil
-}
-
-// piece is what one operation reads.
-type piece struct {
-	tails tailsName
-	off   int64 // among the bytes of tails
-	n     int
-	// packed: some of the tails are compressed
-	packed bool
-}
-
-func (r *reader) read(ctx context.Context, p *piece) ([]byte, error) {
-	if p.packed {
-		return r.readPacked(ctx, p)
-	}
-	return r.d.readTail(ctx, p.tails, p.off, p.n)
-}
-
-type pieceRead struct {
-	data []byte
-	err  error
-}
-
-// pieces parts a range into what operations read.
-func (r *reader) pieces(off, length int64) []piece {
-	var list []piece
-	for _, s := range r.segs {
-		if off >= s.size {
-			off -= s.size
-			continue
-		}
-		for off < s.size && length > 0 {
-			n := min(length, s.size-off, readPiece-off%readPiece)
-			list = append(list, piece{tailsName{s.in(r.bid), s.tag}, off, int(n), s.stored > 0})
-			off, length = off+n, length-n
-		}
-		if length == 0 {
-			break
-		}
-		off = 0
-	}
-	return list
-}
-
 // Close implements store.Reader.
 func (r *reader) Close() error {
 	if r.hold != nil {
 		r.d.readers.release(r.hold)
 		r.hold = nil
 	}
+	r.d.pieces.put(r.buf)
+	r.buf, r.data = nil, nil
 	return nil
 }

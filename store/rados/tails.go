@@ -5,7 +5,6 @@ package rados
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"syscall"
 
@@ -212,18 +211,4 @@ func (d *Driver) removeTail(ctx context.Context, bid string, tag store.OpID, n i
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// readTail reads bytes of one tail; fewer than asked for are an error.
-func (d *Driver) readTail(ctx context.Context, tails tailsName, off int64, n int) ([]byte, error) {
-	op := librados.NewRead()
-	step := op.Read(uint64(off%tailSize), uint64(n))
-	oid := tailOID(tails.bid, tails.tag, off/tailSize)
-	if _, err := d.data.Operate(ctx, oid, op, 0); err != nil {
-		return nil, err
-	}
-	if len(step.Data) != n {
-		return nil, fmt.Errorf("%s has %d bytes where %d were asked for", oid, len(step.Data), n)
-	}
-	return step.Data, nil
 }

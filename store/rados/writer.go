@@ -24,8 +24,9 @@ type writer struct {
 	// shared are segments of another object, to whose tails there may be
 	// references; all else comes after them.
 	shared []segment
-	mark   *mark  // with tails or references
-	stop   func() // with a mark: ends its renewal
+	early  *earlyMark // until announce
+	mark   *mark      // with tails or references
+	stop   func()     // with a mark: ends its renewal
 	ended  bool
 	err    error // of an earlier Write
 }
@@ -40,7 +41,11 @@ func (b *bucket) Create(ctx context.Context, key string, hint store.CreateHint) 
 	if err := store.ValidKey(key); err != nil {
 		return nil, err
 	}
-	return &writer{ctx: ctx, b: b, key: key, tag: newTag(), hint: hint}, nil
+	w := &writer{ctx: ctx, b: b, key: key, tag: newTag(), hint: hint}
+	if hint.Size > maxInline {
+		w.announceEarly()
+	}
+	return w, nil
 }
 
 // Write implements io.Writer.
@@ -85,19 +90,63 @@ func (w *writer) writeTails(ctx context.Context, p []byte) error {
 	return w.b.failed("write", w.key, w.tails.write(ctx, p))
 }
 
-// announce makes the mark of the change, if there is none.
-func (w *writer) announce(ctx context.Context) error {
-	if w.mark != nil {
-		return nil
+// earlyMark is a mark that is made while the first bytes come.
+type earlyMark struct {
+	done chan struct{} // closed when what follows is set
+	mark *mark
+	stop func()
+	err  error
+}
+
+// announceEarly begins to make the mark of a change that will need one.
+func (w *writer) announceEarly() {
+	e := &earlyMark{done: make(chan struct{})}
+	started := w.b.d.bg.start(func(context.Context) {
+		defer close(e.done)
+		e.mark, e.stop, e.err = w.makeMark(w.ctx)
+	})
+	if started {
+		w.early = e
 	}
+}
+
+// makeMark makes the mark, and sees to it that it is renewed until stop.
+func (w *writer) makeMark(ctx context.Context) (m *mark, stop func(), err error) {
 	begin, cancel := w.b.d.begins(ctx)
 	defer cancel()
-	m, err := w.b.x.begin(begin, w.key, w.tag)
-	if err != nil {
-		return w.b.failed("write", w.key, err)
+	if m, err = w.b.x.begin(begin, w.key, w.tag); err != nil {
+		return nil, nil, err
 	}
-	w.mark, w.stop = m, w.b.d.keep(m)
-	return nil
+	return m, w.b.d.keep(m), nil
+}
+
+// drop takes the mark back.
+func (e *earlyMark) drop(bg *background) {
+	drop := func(context.Context) {
+		if <-e.done; e.err == nil {
+			e.stop()
+			e.mark.cancel()
+		}
+	}
+	if !bg.start(drop) {
+		drop(context.Background())
+	}
+}
+
+// announce sees to it that there is the mark of the change.
+func (w *writer) announce(ctx context.Context) (err error) {
+	e := w.early
+	w.early = nil
+	switch {
+	case w.mark != nil:
+		return nil
+	case e != nil:
+		<-e.done // it has its own time
+		w.mark, w.stop, err = e.mark, e.stop, e.err
+	default:
+		w.mark, w.stop, err = w.makeMark(ctx)
+	}
+	return w.b.failed("write", w.key, err)
 }
 
 // keep renews a mark until stop is called.
@@ -132,6 +181,11 @@ func (w *writer) ReadFrom(r io.Reader) (int64, error) { return readFrom(w, r) }
 func (w *writer) Commit(ctx context.Context, opts store.CommitOptions) (store.Outcome, error) {
 	if w.ended || w.err != nil {
 		return store.Outcome{}, errors.Join(errors.New("commit after an error or the end"), w.err, w.Abort())
+	}
+	if w.early != nil { // there came less than was said
+		if err := w.announce(ctx); err != nil {
+			return store.Outcome{}, errors.Join(err, w.Abort())
+		}
 	}
 	if (opts.Versioning == store.Enabled || len(w.shared) > 0) && len(w.buf) > 0 {
 		if err := w.writeTails(ctx, nil); err != nil {
@@ -172,9 +226,12 @@ func (w *writer) Abort() error {
 		return nil
 	}
 	w.ended, w.buf = true, nil
-	if w.mark != nil {
+	switch {
+	case w.mark != nil:
 		w.stop()
 		w.giveUp()
+	case w.early != nil:
+		w.early.drop(w.b.d.bg)
 	}
 	return nil
 }

@@ -63,6 +63,9 @@ func (t *tailTable) put(r tailRun) {
 	p := &t.parts[r.tag[len(r.tag)-1]]
 	if len(*p) == cap(*p) {
 		*p = compact(*p)
+		if len(*p) > cap(*p)*3/4 { // else it would be sorted again too soon
+			*p = slices.Grow(*p, len(*p)/2+16)
+		}
 	}
 	*p = append(*p, r)
 }

@@ -5,6 +5,7 @@ package rados
 import (
 	"encoding/hex"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -78,6 +79,8 @@ func newSick(t *testing.T) *sick {
 	_, err = s.b.Remove(t.Context(), "gone", "", store.RemoveOptions{Op: s.op()})
 	s.must(err)
 	s.must(copyObject(t.Context(), s.b, "large", s.b, "copy", store.CommitOptions{}))
+	s.pack("packed", strings.Repeat("packed ", tailSize/4))
+	s.pack("packed small", strings.Repeat("packed ", 100))
 	s.id, _ = beginUpload(t, s.b, "upload", "small", strings.Repeat("x", tailSize+1))
 	id, parts := beginUpload(t, s.b, "multi", strings.Repeat("y", maxInline+1), "last")
 	_, err = s.b.Complete(t.Context(), "multi", id, parts, store.CommitOptions{ETag: multiETag(strings.Repeat("y", maxInline+1), "last")})
@@ -86,6 +89,17 @@ func newSick(t *testing.T) *sick {
 	s.must(err)
 	s.d.quiet(t)
 	return s
+}
+
+// pack puts an object that is kept compressed.
+func (s *sick) pack(key, data string) {
+	s.t.Helper()
+	w, err := s.b.Create(s.t.Context(), key, store.CreateHint{Size: int64(len(data)), Compression: compressionZstd})
+	s.must(err)
+	_, err = io.WriteString(w, data)
+	s.must(err)
+	_, err = w.Commit(s.t.Context(), store.CommitOptions{ETag: storetest.ETagOf(data)})
+	s.must(err)
 }
 
 func multiETag(parts ...string) string {
@@ -174,12 +188,12 @@ const nobody = "0123456789abcdef"
 func TestFsck_Clean(t *testing.T) {
 	s := newSick(t)
 	stats := s.d.wantWell(t, store.FsckOptions{Deep: true})
-	want := store.FsckStats{Buckets: 2, Objects: 6, Versions: 4, Uploads: 1}
+	want := store.FsckStats{Buckets: 2, Objects: 8, Versions: 4, Uploads: 1}
 	want.Bytes = stats.Bytes
 	if stats != want || stats.Bytes < tailSize {
 		t.Errorf("stats = %+v, want %+v", stats, want)
 	}
-	if sums, err := s.b.x.stats(t.Context()); err != nil || sums.Entries != 10 {
+	if sums, err := s.b.x.stats(t.Context()); err != nil || sums.Entries != 12 {
 		t.Errorf("sums = %+v, %v", sums, err)
 	}
 }
@@ -297,6 +311,15 @@ var damages = []struct {
 	}},
 	{"tail cut", kinds(FindingDataLost), false, func(s *sick) {
 		s.do(s.d.data, s.tail("multi", 0), func(op *librados.WriteOp) { op.Truncate(7) })
+	}},
+	{"compressed tail cut", kinds(FindingDataLost), false, func(s *sick) {
+		s.do(s.d.data, s.tail("packed", 1), func(op *librados.WriteOp) { op.Truncate(7) })
+	}},
+	{"compressed head's data cut", kinds(FindingDataLost), false, func(s *sick) {
+		s.do(s.d.heads, s.b.head("packed small").oid(), func(op *librados.WriteOp) { op.Truncate(7) })
+	}},
+	{"compressed bytes of garbage", kinds(FindingDataLost), false, func(s *sick) {
+		s.do(s.d.data, s.tail("packed", 0), func(op *librados.WriteOp) { op.Write([]byte("garbage"), 2) })
 	}},
 	{"tail of a part gone", kinds(FindingDataLost), false, func(s *sick) {
 		u, err := s.d.readUpload(s.t.Context(), uploadName{s.b.bid, s.id}, partKey(2))

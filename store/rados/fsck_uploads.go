@@ -170,7 +170,8 @@ func (f *fsck) uploadProblems(ctx context.Context, b *fsckBucket, n uploadName) 
 		key = u.info.Key
 	}
 	err = f.eachPart(ctx, b, u, func(p *part) error {
-		if u.end.ended() || f.light || b.number == allTails {
+		// Of one that is being completed the object may have come and gone.
+		if u.end.state != uploadLive || f.light || b.number == allTails {
 			return nil
 		}
 		for _, s := range p.runs() {

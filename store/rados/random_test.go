@@ -165,6 +165,7 @@ func (d *Driver) checkBucket(t *testing.T, b *bucket, all, tails map[string]bool
 		t.Errorf("listing:\n%s\nheads:\n%s", strings.Join(listed, "\n"), strings.Join(want, "\n"))
 	}
 	d.checkUploads(t, b, all, tails)
+	d.wantWell(t, store.FsckOptions{})
 	t.Logf("%d heads, %d versions", len(keys), len(want))
 }
 

@@ -120,7 +120,8 @@ func (w *worker) copy(ctx context.Context, k, from *key, o *op) error {
 	return wantETag(o, out.CopyObjectResult.ETag)
 }
 
-// multipart uploads one or two parts (the last may be small).
+// multipart uploads one or two parts (the last may be small), the first one
+// twice now and then: the latter counts.
 func (w *worker) multipart(ctx context.Context, k *key, o *op) error {
 	up, err := w.s3.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: &k.bucket, Key: &k.name})
 	if err != nil {
@@ -129,6 +130,14 @@ func (w *worker) multipart(ctx context.Context, k *key, o *op) error {
 	sizes := []int{1000 + w.rand.IntN(100_000)}
 	if w.rand.IntN(4) == 0 {
 		sizes = []int{5 << 20, 1000}
+	}
+	if w.rand.IntN(3) == 0 {
+		_, err := w.s3.UploadPart(ctx, &s3.UploadPartInput{
+			Bucket: &k.bucket, Key: &k.name, UploadId: up.UploadId, PartNumber: aws.Int32(1), Body: bytes.NewReader(w.body(150_000)),
+		})
+		if err != nil {
+			return fmt.Errorf("%w: %w", errNotBegun, err)
+		}
 	}
 	var parts []types.CompletedPart
 	var sums []byte

@@ -52,6 +52,9 @@ func newFleetOnOneStore(t *testing.T, gateways int, hurt func() error, args ...s
 	args = append(args, "--topic-shards", "5")
 	for i := range gateways {
 		w := startWorld(t, b, hot, i*fleetClients, fleetClients, gatewaytest.Options{Args: args}, s)
+		for _, worker := range w.workers {
+			worker.heat = 50
+		}
 		if i == 0 {
 			w.furnish(endpoint)
 		}

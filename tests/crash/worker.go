@@ -40,13 +40,14 @@ type worker struct {
 	n    int // ops begun; makes every content unique
 	keys []*key
 	hot  []*hotKey
+	heat int // how many of a hundred ops are on hot keys
 	dark *atomic.Bool // the power was cut
 
 	buckets buckets // where the keys are
 }
 
 func newWorker(endpoint string, id int, seed uint64, b buckets, hot []*hotKey, dark *atomic.Bool) *worker {
-	w := &worker{s3: newS3(endpoint), rand: rand.New(rand.NewPCG(seed, uint64(id))), id: id, buckets: b, hot: hot, dark: dark}
+	w := &worker{s3: newS3(endpoint), rand: rand.New(rand.NewPCG(seed, uint64(id))), id: id, buckets: b, hot: hot, heat: 12, dark: dark}
 	for i := range 3 {
 		for _, bucket := range w.buckets.all() {
 			name := fmt.Sprintf("%s/key %d", w.prefix(), i)
@@ -80,9 +81,9 @@ func (w *worker) change() error {
 	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
 	defer cancel()
 	switch dice := w.rand.IntN(100); {
-	case dice < 12:
+	case dice < w.heat:
 		return w.changeHot(ctx)
-	case dice < 16:
+	case dice < w.heat+4:
 		return w.removeMany(ctx)
 	}
 	k := w.keys[w.rand.IntN(len(w.keys))]

@@ -35,7 +35,7 @@ const patience = 2 * time.Minute
 const compression = "zstd"
 
 // checkArrival makes it wrong when events arrive after later ones of their key.
-const checkArrival = false
+const checkArrival = true
 
 // checkMetadata makes it wrong when an event lacks the metadata of its object.
 const checkMetadata = true

@@ -62,7 +62,8 @@ type lane struct {
 
 // Bounds of what goes together.
 const (
-	maxWorkers   = 4  // connections that are used at once
+	busyWorkers  = 2  // connections that are used at once: one sends while the other is answered
+	maxWorkers   = 4  // and where those are stuck
 	enoughOps    = 64 // for a connection
 	stuckAfter   = 20 * time.Millisecond
 	scriptWork   = 128     // in a script call, but for a larger op alone
@@ -75,7 +76,7 @@ const (
 func (l *lane) submit(o *op) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.workers == 0 || l.workers < maxWorkers && l.behind() {
+	if l.behind() {
 		if err := l.d.spawn(l.work); err != nil {
 			return err
 		}
@@ -99,7 +100,13 @@ func (l *lane) submit(o *op) error {
 // those that are used are stuck. One that sends much at once costs server and
 // gateway less than two that send half of it each.
 func (l *lane) behind() bool {
-	return l.ops >= enoughOps || time.Since(l.began) > stuckAfter
+	switch {
+	case l.workers == 0:
+		return true
+	case l.workers < busyWorkers && l.ops >= enoughOps:
+		return true
+	}
+	return l.workers < maxWorkers && time.Since(l.began) > stuckAfter
 }
 
 // work sends what waits until nothing does.

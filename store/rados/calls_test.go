@@ -13,7 +13,8 @@ import (
 
 // TestCalls counts what requests ask of the cluster: a small object comes by
 // one operation, and goes by the announcement and the head's state beside each
-// other, then the head, and the index behind it.
+// other, then the head, and the index behind it. To copy a large one takes one
+// for the list and two for the reference more, however large it is.
 func TestCalls(t *testing.T) {
 	d := newPlace(t).open(t, Options{})
 	defer func() { _ = d.Close() }()
@@ -37,6 +38,12 @@ func TestCalls(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	large := func(from, to string) {
+		t.Helper()
+		if err := copyObject(t.Context(), b, from, b, to, store.CommitOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	put("warm", 1, store.OpID{}) // reads the layout of the index
 	blocking := d.Stats().Blocking
 	for _, tt := range []struct {
@@ -49,6 +56,7 @@ func TestCalls(t *testing.T) {
 		{"get small", func() { get("k") }, 1},
 		{"put two tails", func() { put("big", tailSize+1, store.OpID{}) }, 6},
 		{"get two tails", func() { get("big") }, 6},
+		{"copy two tails", func() { large("big", "copy") }, 8},
 		{"remove", func() { _, err = b.Remove(t.Context(), "k", "", store.RemoveOptions{}) }, 4},
 	} {
 		d.quiet(t)

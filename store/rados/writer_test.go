@@ -1,0 +1,89 @@
+//go:build rados
+
+package rados
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	librados "herald/rados"
+	"herald/store"
+	"herald/store/storetest"
+)
+
+// TestCreate_MarksAreEnded has large objects announced while their bytes come:
+// whatever becomes of the writer, no mark is left.
+func TestCreate_MarksAreEnded(t *testing.T) {
+	d := newPlace(t).open(t, Options{})
+	defer func() { _ = d.Close() }()
+	if err := d.CreateBucket(t.Context(), "bucket"); err != nil {
+		t.Fatal(err)
+	}
+	opened, err := d.OpenBucket(t.Context(), "bucket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := opened.(*bucket)
+	large := strings.Repeat("x", maxInline+1)
+	for name, use := range map[string]func(ctx context.Context, w store.Writer) error{
+		"aborted at once": func(_ context.Context, w store.Writer) error { return w.Abort() },
+		"aborted": func(_ context.Context, w store.Writer) error {
+			_, err := w.Write([]byte(large))
+			return errors.Join(err, w.Abort())
+		},
+		"less than was said": func(ctx context.Context, w store.Writer) error {
+			_, err := w.Write([]byte("little"))
+			if err != nil {
+				return err
+			}
+			_, err = w.Commit(ctx, store.CommitOptions{})
+			return err
+		},
+		"as was said": func(ctx context.Context, w store.Writer) error {
+			_, err := w.Write([]byte(large))
+			if err != nil {
+				return err
+			}
+			_, err = w.Commit(ctx, store.CommitOptions{})
+			return err
+		},
+		"refused": func(ctx context.Context, w store.Writer) error {
+			_, err := w.Commit(ctx, store.CommitOptions{Cond: store.Conditions{IfMatch: "none"}})
+			if err == nil {
+				return errors.New("a condition that is not met was")
+			}
+			return w.Abort()
+		},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		w, err := b.Create(ctx, name, store.CreateHint{Size: maxInline + 1})
+		if err == nil {
+			err = use(ctx, w)
+		}
+		if cancel(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	d.quiet(t)
+	shards, _, err := b.x.all(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range shards {
+		err := eachPair(t.Context(), d.heads, s.oid, "", spaceMarks, func(p librados.Pair) bool {
+			t.Errorf("mark %q is left", p.Key)
+			return true
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if got, _, err := storetest.ReadObject(t.Context(), b, "less than was said", ""); err != nil || string(got) != "little" {
+		t.Errorf("read %q, %v", got, err)
+	}
+	if got, _, err := storetest.ReadObject(t.Context(), b, "as was said", ""); err != nil || string(got) != large {
+		t.Errorf("read %d bytes, %v", len(got), err)
+	}
+}

@@ -37,4 +37,4 @@ func TestLinear_POSIX(t *testing.T) {
 }
 
 // commonArgs are flags of every gateway.
-func commonArgs() []string { return []string{"--log-level", "warn", "--reservation-stale", "5s"} }
+func commonArgs() []string { return []string{"--log-level", "info", "--reservation-stale", "5s"} }

@@ -152,11 +152,13 @@ func (w *world) live(d, each time.Duration) {
 }
 
 // logErrors logs what the gateways said of requests that they answered with
-// 500, which tells a client nothing, but is seldom what is meant.
+// 500, which tells a client nothing, but is seldom what is meant, and, when
+// something is wrong, of those that they answered only in part.
 func (w *world) logErrors() {
 	for i, g := range w.gateways {
 		for _, line := range strings.Split(g.Log(1<<20), "\n") {
-			if strings.Contains(line, " status=500 ") && !w.logged[line] {
+			cut := len(w.wrong) > 0 && strings.Contains(line, " status=200 ") && strings.Contains(line, " err=")
+			if (cut || strings.Contains(line, " status=500 ")) && !w.logged[line] {
 				w.logged[line] = true
 				w.t.Logf("gateway %d: %s", i, line)
 			}

@@ -50,12 +50,14 @@ test: deps build ## every test; of crash runs, fuzzing and the suites on servers
 	$(GO) test -timeout 20m $$($(GO) list ./... | grep -vxF "$$($(GO) list -e $(CEPH))" | grep -v '/queue/redis$$')
 	@$(if $(RADOS),,echo "make: no librados: what needs Ceph is skipped"; [ "$$CI" != true ])
 	$(TAGGED) $(GO) test -short -timeout 20m ./queue/redis $$($(SUITES))
+	@$(if $(RADOS),./tests/onrados.sh "$(GO)" short)
 	@$(MAKE) --no-print-directory race-core
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=2s
 
 .PHONY: suites
 suites: deps ## the long versions of the suites on Redis and Ceph
 	$(TAGGED) $(GO) test -timeout 60m ./queue/redis $$($(SUITES))
+	@$(if $(RADOS),./tests/onrados.sh "$(GO)" long)
 
 # The contracts' suites once more under the race detector, one store for all.
 .PHONY: race-core

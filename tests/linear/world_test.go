@@ -41,6 +41,8 @@ type world struct {
 	endpoint *endpoint
 	// hurt does harm below the gateways, and heals it; nil: none can be done.
 	hurt func() error
+	// harms is how often it is being done now.
+	harms atomic.Int64
 
 	keys    []keyID
 	hints   map[keyID]*hint

@@ -76,11 +76,12 @@ func (r *readers) end(h *hold) (free []func()) {
 func (r *readers) after(k headKey, f func()) {
 	r.mu.Lock()
 	g := &removal{holds: len(r.open[k]), run: f}
+	free := g.holds == 0 // else the last of them runs f
 	for h := range r.open[k] {
 		h.after = append(h.after, g)
 	}
 	r.mu.Unlock()
-	if g.holds == 0 {
+	if free {
 		f()
 	}
 }

@@ -55,7 +55,8 @@ func (d *Driver) survey(ctx context.Context) (info bool, faults []string, err er
 	info = true
 	err = d.eachMaster(ctx, func(ctx context.Context, client *goredis.Client) error {
 		may, err := mayInfo(ctx, client)
-		found := weaknesses(ctx, client)
+		found, silent := weaknesses(ctx, client)
+		err = errors.Join(err, silent)
 		mu.Lock()
 		defer mu.Unlock()
 		info = info && may
@@ -178,14 +179,17 @@ var wanted = []struct{ name, value, why string }{
 	{"maxmemory-policy", "noeviction", "keys may be evicted"},
 }
 
-// weaknesses tells what a server can lose.
-func weaknesses(ctx context.Context, c *goredis.Client) []string {
+// weaknesses tells what a server can lose. Its error is that of a server that
+// does not answer.
+func weaknesses(ctx context.Context, c *goredis.Client) (found []string, err error) {
 	addr := c.Options().Addr
-	var found []string
 	for _, w := range wanted {
 		got, err := c.ConfigGet(ctx, w.name).Result()
+		if err != nil && transient(err) {
+			return nil, fmt.Errorf("settings of %s: %w", addr, err)
+		}
 		if err != nil {
-			return append(found, fmt.Sprintf("%s does not tell (%v); allow +config|get", addr, err))
+			return append(found, fmt.Sprintf("%s does not tell (%v); allow +config|get", addr, err)), nil
 		}
 		value, ok := got[w.name]
 		if w.name == "maxmemory-policy" && strings.HasPrefix(value, "volatile-") {
@@ -195,7 +199,7 @@ func weaknesses(ctx context.Context, c *goredis.Client) []string {
 			found = append(found, fmt.Sprintf("%s has %s %s: %s", addr, w.name, value, w.why))
 		}
 	}
-	return found
+	return found, nil
 }
 
 // tls reads the certificates; nil without TLS.

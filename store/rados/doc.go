@@ -28,7 +28,7 @@
 // # Threads
 //
 // No request waits for the cluster in a thread: all goes through
-// herald/rados.IO.Operate. Only Open makes blocking calls.
+// herald/rados.IO.Operate. Only Open and Fsck make blocking calls.
 //
 // The objects, their names and their contents are described in
 // docs/adr/0013-objects-in-rados.md.

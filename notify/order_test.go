@@ -321,3 +321,32 @@ func TestOrder_PausedComesBack(t *testing.T) {
 		o.nothingLeft()
 	})
 }
+
+// TestOrder_Redis is TestOrder_OneStore, shorter, with a real Redis.
+func TestOrder_Redis(t *testing.T) {
+	f, _ := redisFleet(t, brisk())
+	o := newOrdering(f)
+	o.pause = 50 * time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	var list []*fleetMember
+	for n := range 3 {
+		list = append(list, o.join(fmt.Sprint("g", n)))
+		o.load(ctx, &wg, list[n])
+	}
+	time.Sleep(500 * time.Millisecond)
+	list[0].link.slow(50 * time.Millisecond)
+	list[1].link.sever() // it pauses beyond its lease
+	time.Sleep(time.Second)
+	list[2].link.kill()
+	list[2] = o.join("g3")
+	o.load(ctx, &wg, list[2])
+	time.Sleep(f.opt.Lease + time.Second)
+	list[1].link.heal()
+	list[0].link.slow(0)
+	time.Sleep(time.Second)
+	cancel()
+	wg.Wait()
+	o.check()
+}

@@ -5,11 +5,13 @@ package rados
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -184,17 +186,32 @@ func (f *indexes) drain(t testing.TB) {
 // omap returns the names in a space of each shard.
 func (f *indexes) omap(t testing.TB, space string) map[string][]string {
 	t.Helper()
-	shards, _, err := f.x[0].all(t.Context())
+	for {
+		if err := f.x[0].load(t.Context(), f.x[0].version()); err != nil {
+			t.Fatal(err)
+		}
+		names, err := f.tryOmap(t.Context(), space)
+		if err == nil {
+			return names
+		}
+		if !errors.Is(err, syscall.ENOENT) { // a shard was split meanwhile
+			t.Fatal(err)
+		}
+	}
+}
+
+func (f *indexes) tryOmap(ctx context.Context, space string) (map[string][]string, error) {
+	shards, _, err := f.x[0].all(ctx)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	names := map[string][]string{}
 	for _, s := range shards {
 		for after, more := "", true; more; {
 			op := librados.NewRead()
 			step := op.OmapGetVals(after, space, 1000)
-			if _, err := f.x[0].env.io.Operate(t.Context(), s.oid, op, 0); err != nil {
-				t.Fatal(err)
+			if _, err := f.x[0].env.io.Operate(ctx, s.oid, op, 0); err != nil {
+				return nil, err
 			}
 			for _, p := range step.Pairs {
 				names[s.oid] = append(names[s.oid], p.Key)
@@ -203,7 +220,7 @@ func (f *indexes) omap(t testing.TB, space string) map[string][]string {
 			more = step.More
 		}
 	}
-	return names
+	return names, nil
 }
 
 // all lists all versions by pages.

@@ -62,6 +62,9 @@ const (
 	// FindingReferenceLost: a copy, or the owner, does not hold the bytes that
 	// it shares: they may get lost.
 	FindingReferenceLost store.FindingKind = "reference-lost"
+	// FindingReferenceCorrupt: who holds bytes, or what somebody holds, cannot be
+	// read. Not repaired.
+	FindingReferenceCorrupt store.FindingKind = "reference-corrupt"
 	// FindingReferenceLeft: bytes are held by what knows nothing of it.
 	FindingReferenceLeft store.FindingKind = "reference-left"
 

@@ -4,6 +4,7 @@ package rados
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	librados "herald/rados"
@@ -11,7 +12,16 @@ import (
 
 // segmentProblems looks at the tails of a segment that something in b names, and
 // at the references to them.
-func (f *fsck) segmentProblems(ctx context.Context, b *fsckBucket, s segment) (problems []problem, err error) {
+func (f *fsck) segmentProblems(ctx context.Context, b *fsckBucket, s segment) ([]problem, error) {
+	problems, err := f.referenceProblems(ctx, b, s)
+	if errors.Is(err, errCorrupt) {
+		f.blind.Store(true)
+		return append(problems, problem{FindingReferenceCorrupt, tailOID(s.in(b.bid), s.tag, 0) + ": " + err.Error(), nil}), nil
+	}
+	return problems, err
+}
+
+func (f *fsck) referenceProblems(ctx context.Context, b *fsckBucket, s segment) (problems []problem, err error) {
 	tails := tailsName{s.in(b.bid), s.tag}
 	what, err := f.missing(ctx, tails.bid, s)
 	if err != nil {

@@ -233,6 +233,10 @@ func (f *fsck) existing(ctx context.Context, runs []tailRun) (left []tailRun, er
 	var mu sync.Mutex // guards left
 	err = each(runs, func(r tailRun) error {
 		there, err := f.remains(ctx, names[r.bucket].bid, r)
+		if errors.Is(err, errCorrupt) { // nobody knows whether it is held
+			f.blind.Store(true)
+			there, err = true, nil
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		if there {

@@ -61,6 +61,8 @@ type Driver struct {
 	trash   *trash
 	buffers tailBuffers
 	pieces  pieceBuffers
+	// tailRoom has an element for each tail that is being written.
+	tailRoom chan struct{}
 	// compressor is made when it is first needed.
 	compressor func() *compressor
 	records    *records
@@ -94,6 +96,7 @@ func Open(ctx context.Context, opts Options) (*Driver, error) {
 		opts: opts, gateway: newID(), log: opts.Logger, conn: conn, bg: newBackground(),
 		locks: newKeyLocks(), readers: newReaders(), indexes: make(map[string]*index),
 		uploadSweeps: make(map[string]time.Time), compressor: sync.OnceValue(newCompressor),
+		tailRoom: make(chan struct{}, tailsAtAll),
 	}
 	d.heads, err = conn.IO(opts.Pool, opts.Namespace)
 	if err == nil {

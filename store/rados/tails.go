@@ -15,6 +15,7 @@ import (
 const (
 	tailSize     = 4 << 20 // bytes of a tail; the last may be shorter
 	tailsAtOnce  = 4       // of one body, that are written beside each other
+	tailsAtAll   = 24      // of all bodies: about what the connection has under way
 	removeAtOnce = 16      // tails of one body, that are removed beside each other
 )
 
@@ -82,8 +83,15 @@ func (t *tailWriter) send(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if err := t.failed(); err != nil {
+	select {
+	case t.d.tailRoom <- struct{}{}:
+	case <-ctx.Done():
 		<-t.room
+		return context.Cause(ctx)
+	}
+	leave := func() { <-t.d.tailRoom; <-t.room }
+	if err := t.failed(); err != nil {
+		leave()
 		return err
 	}
 	data, oid := t.buf, tailOID(t.bid, t.tag, t.next)
@@ -91,7 +99,7 @@ func (t *tailWriter) send(ctx context.Context) error {
 	t.wg.Go(func() {
 		t.put(ctx, oid, data)
 		t.d.buffers.put(data) // librados has a copy
-		<-t.room
+		leave()
 	})
 	return nil
 }

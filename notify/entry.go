@@ -134,10 +134,15 @@ func decodeEntry(b []byte) (entry, error) {
 
 // decodeOwnEntry reads what sealEntry ended.
 func decodeOwnEntry(b []byte) (entry, error) {
-	if len(b) < entryStart || b[0] != entryV1 || binary.LittleEndian.Uint32(b[1:]) != crc32.Checksum(b[entryStart:], castagnoli) {
+	version, rest := sealed(b)
+	switch version {
+	case entryV2:
+		return decodeCompact(rest)
+	case entryV1:
+	default:
 		return entry{}, fmt.Errorf("%w: entry", errUndecodable)
 	}
-	d := decoder{b: b[entryStart:]}
+	d := decoder{b: rest}
 	e := entry{
 		created:  time.Unix(0, int64(d.num())),
 		order:    d.str(),
@@ -310,16 +315,18 @@ func (in *intent) entries(region string, t *Topic, out *store.Outcome) [][]byte 
 	if obj := in.subject(out); obj != nil {
 		attrs = obj.Attrs
 	}
-	created := time.Now()
+	created, s := time.Now(), in.shows(out)
 	list := make([][]byte, 0, len(in.rules))
 	for _, r := range in.rules {
 		if !r.filter.isZero() && !r.filter.match(attrs) {
 			continue
 		}
-		b := make([]byte, 0, 1536)
-		b = appendEntryHead(b, in.orderKey(), t, created)
-		b = appendRecord(b, &in.facts, region, r.id, t.OpaqueData, out)
-		list = append(list, sealEntry(b))
+		if !mayCompact(s) {
+			b := appendEntryHead(nil, in.orderKey(), t, created)
+			list = append(list, sealEntry(appendShown(b, &in.facts, region, r.id, t.OpaqueData, s)))
+			continue
+		}
+		list = append(list, sealEntry(appendCompact(make([]byte, 0, 512), &in.facts, region, r.id, t, s, created)))
 	}
 	return list
 }

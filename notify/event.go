@@ -54,23 +54,33 @@ func (f *facts) subject(out *store.Outcome) *store.Info {
 // seqTime is the time of a change by its sequence number, which is one of
 // nanoseconds: a record that is rebuilt after a crash has the same.
 func seqTime(seq uint64) time.Time {
-	const year2001 = 1e18
-	if seq < year2001 || seq > 1<<62 {
+	if !seqIsTime(seq) {
 		return time.Now()
 	}
 	return time.Unix(0, int64(seq))
 }
 
-// appendRecord appends the record of a change for one rule, as RGW writes it,
-// key order included.
-func appendRecord(b []byte, f *facts, region, rule, opaque string, out *store.Outcome) []byte {
+func seqIsTime(seq uint64) bool {
+	const year2001 = 1e18
+	return seq >= year2001 && seq <= 1<<62
+}
+
+// shown is what a record shows of an outcome.
+type shown struct {
+	obj     *store.Info
+	seq     uint64
+	when    time.Time // the event's
+	version string
+}
+
+// shows returns what the record of an outcome shows.
+func (f *facts) shows(out *store.Outcome) shown {
 	var none store.Info
 	obj := f.subject(out)
 	if obj == nil {
 		obj = &none
 	}
-	changed := seqTime(out.Seq)
-	when := changed
+	when := seqTime(out.Seq)
 	if !f.typ.Removes() && !obj.ModTime.IsZero() {
 		when = obj.ModTime
 	}
@@ -81,10 +91,20 @@ func appendRecord(b []byte, f *facts, region, rule, opaque string, out *store.Ou
 	if !f.versioned && version == store.NullVersion {
 		version = ""
 	}
+	return shown{obj: obj, seq: out.Seq, when: when, version: version}
+}
+
+// appendRecord appends the record of a change for one rule, as RGW writes it,
+// key order included.
+func appendRecord(b []byte, f *facts, region, rule, opaque string, out *store.Outcome) []byte {
+	return appendShown(b, f, region, rule, opaque, f.shows(out))
+}
+
+func appendShown(b []byte, f *facts, region, rule, opaque string, s shown) []byte {
 	b = append(b, `{"eventVersion":"2.2","eventSource":"ceph:s3","awsRegion":`...)
 	b = appendString(b, region)
 	b = append(b, `,"eventTime":"`...)
-	b = when.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
+	b = s.when.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
 	b = append(b, `","eventName":`...)
 	b = appendString(b, f.typ.Name())
 	b = append(b, `,"userIdentity":{"principalId":`...)
@@ -96,9 +116,9 @@ func appendRecord(b []byte, f *facts, region, rule, opaque string, out *store.Ou
 	b = append(b, `},"s3":{"s3SchemaVersion":"1.0","configurationId":`...)
 	b = appendString(b, rule)
 	b = appendBucket(b, f, region)
-	b = appendObject(b, f.key, version, out.Seq, obj)
+	b = appendObject(b, f.key, s.version, s.seq, s.obj)
 	b = append(b, `},"eventId":`...)
-	b = appendString(b, eventID(changed, obj.ETag))
+	b = appendString(b, eventID(seqTime(s.seq), s.obj.ETag))
 	b = append(b, `,"opaqueData":`...)
 	b = appendString(b, opaque)
 	return append(b, '}')

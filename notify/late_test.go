@@ -21,7 +21,7 @@ func narrow() Options {
 }
 
 // bulky are attributes that no reservation foresees when they are not known.
-func bulky() store.Attrs { return store.Attrs{"x-amz-meta-a": strings.Repeat("\x01", 3000)} }
+func bulky() store.Attrs { return store.Attrs{"x-amz-meta-a": strings.Repeat("\x01", 9000)} }
 
 // crowd reserves until the queue is full.
 func (r *rig) crowd() (fillers []*Pending) {

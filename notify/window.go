@@ -47,6 +47,9 @@ type item struct {
 	state     itemState
 }
 
+// size is about how much memory it takes.
+func (it *item) size() int { return len(it.raw) + len(it.entry.record) }
+
 // maxWindowBytes bounds a window beside the number of its entries.
 const maxWindowBytes = 4 << 20
 
@@ -70,7 +73,7 @@ func (w *window) empty() bool { return len(w.items) == 0 }
 // add appends an entry.
 func (w *window) add(it *item, now time.Time) {
 	w.items = append(w.items, it)
-	w.bytes += len(it.raw)
+	w.bytes += it.size()
 	c := w.chains[it.entry.order]
 	if c == nil {
 		c = &chain{}
@@ -146,7 +149,7 @@ func (w *window) cut() (upTo queue.Marker) {
 		it := w.items[n]
 		it.state = itemGone
 		upTo = it.marker
-		w.bytes -= len(it.raw)
+		w.bytes -= it.size()
 		w.items[n] = nil
 		n++
 	}

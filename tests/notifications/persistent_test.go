@@ -40,7 +40,7 @@ func TestPersistentTopicStats(t *testing.T) {
 				e.delete(bucket, k)
 			}
 			e.wantEntries("t", 20)
-			if _, reservations, size := e.stats("t"); reservations != 0 || size < 20*300 {
+			if _, reservations, size := e.stats("t"); reservations != 0 || size < 20*150 {
 				t.Errorf("%d reservations, %d bytes", reservations, size)
 			}
 			r := newReceiver(t)

@@ -368,6 +368,10 @@ func TestIntent_RoundTrip(t *testing.T) {
 	if !bytes.Equal(got.encode(), in.encode()) || got.key != in.key || got.rules[1].id != "n2" || got.queues[1] != ":u.3" {
 		t.Errorf("round trip: %+v", got)
 	}
+	in.maker = "a gateway"
+	if got, err := decodeIntent(in.encode()); err != nil || got.maker != in.maker || !bytes.Equal(got.encode(), in.encode()) {
+		t.Errorf("version 3: %+v, %v", got, err)
+	}
 	if none, err := decodeIntent([]byte(IntentNone)); err != nil || !none.op.IsZero() {
 		t.Errorf("decodeIntent(none) = %+v, %v", none, err)
 	}
@@ -428,6 +432,9 @@ func TestAdoptIntent(t *testing.T) {
 
 func FuzzIntent(f *testing.F) {
 	f.Add(goldenIntent().encode())
+	in := goldenIntent()
+	in.maker = "a gateway"
+	f.Add(in.encode())
 	f.Add([]byte(IntentNone))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -26,7 +27,9 @@ type radosStore struct {
 	rows    string // comma-separated names of rows; "": all
 	which   string // the same of gateways
 	clients []int
-	table   []cell
+
+	mu    sync.Mutex // guards table
+	table []cell
 }
 
 // gate is one of the two gateways.
@@ -74,6 +77,9 @@ func mainRadosStore(args []string) {
 	case <-interrupted:
 		err = errors.New("interrupted")
 	}
+	if len(r.gates) == 2 {
+		r.print()
+	}
 	r.stop()
 	_ = os.RemoveAll(dir)
 	if err != nil {
@@ -81,7 +87,7 @@ func mainRadosStore(args []string) {
 	}
 }
 
-// run measures all rows and prints the table.
+// run measures all rows.
 func (r *radosStore) run() error {
 	if err := r.startGates(); err != nil {
 		return err
@@ -95,11 +101,10 @@ func (r *radosStore) run() error {
 			if err != nil {
 				return fmt.Errorf("%s with %d clients: %w", row.name, clients, err)
 			}
+			r.mu.Lock()
 			r.table = append(r.table, c)
+			r.mu.Unlock()
 		}
-	}
-	if len(r.gates) == 2 {
-		r.print()
 	}
 	return nil
 }
@@ -202,7 +207,7 @@ type cell struct {
 func (r *radosStore) measure(row storeRow, clients int) (cell, error) {
 	c := cell{row: row, clients: clients, samples: map[string]sample{}}
 	all := map[string][]sample{}
-	for round := range r.rounds {
+	for round := range r.roundsOf(row, clients) {
 		for i := range r.gates {
 			g := r.gates[(i+round)%len(r.gates)]
 			s, err := r.sample(row, g, clients)
@@ -219,6 +224,17 @@ func (r *radosStore) measure(row storeRow, clients int) (cell, error) {
 		c.samples[name] = samples[len(samples)/2]
 	}
 	return c, nil
+}
+
+// roundsOf is how often a row is measured.
+func (r *radosStore) roundsOf(row storeRow, clients int) int {
+	switch {
+	case !row.heavy:
+		return r.rounds
+	case clients >= 64:
+		return 1
+	}
+	return max(1, r.rounds-1)
 }
 
 // sample has a gateway take a load. CPU time is counted until the cluster is
@@ -277,8 +293,10 @@ func perRequest(cpu time.Duration, requests int) float64 {
 	return float64(cpu.Microseconds()) / float64(max(requests, 1))
 }
 
-// print prints the table, as Markdown.
+// print prints the table of what was measured, as Markdown.
 func (r *radosStore) print() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	fmt.Printf("\nradosgw / Herald; CPU in µs per request\n\n")
 	fmt.Println("| | clients | requests/s | ratio | wanted | p99, ms | CPU, gateway | CPU, OSD | peak, MiB | threads |")
 	fmt.Println("|---|---|---|---|---|---|---|---|---|---|")

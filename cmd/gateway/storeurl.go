@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -57,10 +56,4 @@ func (c *config) validateStore() error {
 		return errors.New("option store.rados.data_pool: the store is not in RADOS")
 	}
 	return nil
-}
-
-// queueRADOS is how the queues' cluster is reached: unless the options say
-// otherwise, as that of the store.
-func (c *config) queueRADOS() (conf, user string) {
-	return cmp.Or(c.QueueRADOSConf, c.StoreRADOSConf), cmp.Or(c.QueueRADOSUser, c.StoreRADOSUser)
 }

@@ -47,6 +47,12 @@ func openRADOS(ctx context.Context, u queueURL, c *config, log *slog.Logger) (qu
 	return d, nil
 }
 
+// queueRADOS is how the queues' cluster is reached: unless the options say
+// otherwise, as that of the store.
+func (c *config) queueRADOS() (conf, user string) {
+	return cmp.Or(c.QueueRADOSConf, c.StoreRADOSConf), cmp.Or(c.QueueRADOSUser, c.StoreRADOSUser)
+}
+
 // explainRADOS says what the errors of Ceph's authentication mean, which are
 // bare numbers.
 func explainRADOS(err error, user, pool, namespace, docs string) error {

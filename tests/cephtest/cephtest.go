@@ -27,9 +27,10 @@ const timeout = 2 * time.Minute
 
 // Options of a cluster. The zero value is valid.
 type Options struct {
-	OSDs     int  // default 1; with 3, each object has two copies
-	Memstore bool // keep the objects in memory: they are gone when the OSD is
-	Cephx    bool // clients authenticate, by the keyring that Conf names; else nobody does
+	OSDs     int    // default 1; with 3, each object has two copies
+	Memstore bool   // keep the objects in memory: they are gone when the OSD is
+	Cephx    bool   // clients authenticate, by the keyring that Conf names; else nobody does
+	Size     string // of each OSD's disk, a sparse file, such as "20G"; default 4G
 }
 
 // Cluster is a running cluster.
@@ -195,6 +196,9 @@ func start(opts Options) (*Cluster, error) {
 	}
 	if opts.Cephx {
 		env = append(env, "AUTH=cephx")
+	}
+	if opts.Size != "" {
+		env = append(env, "OSD_SIZE="+opts.Size)
 	}
 	if err := c.run(env, "start", dir, strconv.Itoa(max(opts.OSDs, 1))); err != nil {
 		c.stop()

@@ -40,7 +40,7 @@ type worker struct {
 	n    int // ops begun; makes every content unique
 	keys []*key
 	hot  []*hotKey
-	heat int // how many of a hundred ops are on hot keys
+	heat int          // how many of a hundred ops are on hot keys
 	dark *atomic.Bool // the power was cut
 
 	buckets buckets // where the keys are

@@ -38,6 +38,7 @@ type fixture struct {
 	store  *store.Service
 	notify *notify.Service
 	log    *bytes.Buffer
+	dir    string // of the store and the queues
 }
 
 // Users of the fixture; each one's keys are its name in upper case.
@@ -57,8 +58,8 @@ func newFixture(t testing.TB, change func(*Config)) *fixture {
 // newFixtureWith is newFixture with a table and options of its own.
 func newFixtureWith(t testing.TB, table []route, opts notify.Options, change func(*Config)) *fixture {
 	t.Helper()
-	f := &fixture{t: t, log: &bytes.Buffer{}}
-	f.openStore(t.TempDir(), opts)
+	f := &fixture{t: t, log: &bytes.Buffer{}, dir: t.TempDir()}
+	f.openStore(f.dir, opts)
 	for _, u := range testUsers {
 		key, err := auth.NewKey(testAccessKey(u.ID), testSecretKey(u.ID))
 		if err != nil {

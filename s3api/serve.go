@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -47,6 +48,7 @@ type exchange struct {
 	sent   int64 // bytes of the answer's body
 	code   code  // of an error
 	err    error // for the log
+	lost   bool  // the store failed when half of an answer was out
 }
 
 // serve is the one pipeline: match, authenticate, authorize, decode and run,
@@ -251,9 +253,7 @@ func (x *exchange) sendObject(resp *response, status int) {
 	if _, ok := resp.object.(pieceByPiece); ok {
 		n, err := resp.object.WriteRangeTo(&patientWriter{x}, resp.off, resp.length)
 		x.sent += n
-		if err != nil {
-			x.err = fmt.Errorf("send object: %w", err)
-		}
+		x.broken(err)
 		return
 	}
 	for off, left := resp.off, resp.length; left > 0; {
@@ -264,13 +264,25 @@ func (x *exchange) sendObject(resp *response, status int) {
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
-			x.err = fmt.Errorf("send object: %w", err)
+			x.broken(err)
 			return // net/http closes a connection whose answer is short
 		}
 		if left > 0 {
 			_ = x.control.SetWriteDeadline(time.Now().Add(sendChunkTimeout))
 		}
 	}
+}
+
+// broken notes why an object was not sent whole, if it was not: because of the
+// client, whom only closing tells, or of the store, which is an error of ours
+// whatever the status was.
+func (x *exchange) broken(err error) {
+	if err == nil {
+		return
+	}
+	x.err = fmt.Errorf("send object: %w", err)
+	var conn *net.OpError
+	x.lost = x.http.Context().Err() == nil && !errors.As(err, &conn)
 }
 
 // pieceByPiece are readers that write a few MiB at a time by themselves, and
@@ -394,7 +406,7 @@ func (s *Server) record(x *exchange) {
 
 	ctx := x.http.Context()
 	lvl := slog.LevelInfo
-	if x.status >= http.StatusInternalServerError && x.code != codeSlowDown && x.code != codeNotImplemented {
+	if x.lost || x.status >= http.StatusInternalServerError && x.code != codeSlowDown && x.code != codeNotImplemented {
 		lvl = slog.LevelError
 	}
 	if !s.log.Enabled(ctx, lvl) {

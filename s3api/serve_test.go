@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -251,6 +254,41 @@ func TestServe_Log(t *testing.T) {
 	f.want(400, call{method: "GET", path: "/bkt/k?X-Amz-Signature=hidden&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=hidden", user: "-"})
 	if strings.Contains(log.String(), "hidden") || strings.Contains(log.String(), testSecretKey("alice")) {
 		t.Errorf("log shows a secret: %s", log.String())
+	}
+}
+
+// TestServe_BreaksOff: the store loses bytes after the header was sent.
+func TestServe_BreaksOff(t *testing.T) {
+	const size = 1 << 20
+	var log syncBuffer
+	var file string
+	f := newFixtureWith(t, []route{
+		{op: "CreateBucket", method: "PUT", level: levelBucket, run: (*Server).createBucket, access: byUser},
+		{op: "PutObject", method: "PUT", level: levelObject, run: (*Server).putObject},
+		{op: "GetObject", method: "GET", level: levelObject, run: func(s *Server, ctx context.Context, r *request) (*response, error) {
+			resp, err := s.getObject(ctx, r)
+			return resp, errors.Join(err, os.Truncate(file, size/2))
+		}},
+	}, notify.Options{}, func(c *Config) { c.Logger = slog.New(slog.NewJSONHandler(&log, nil)) })
+	f.bucket("bkt")
+	f.want(200, call{method: "PUT", path: "/bkt/k", body: strings.Repeat("x", size)})
+	_ = filepath.WalkDir(f.dir, func(path string, e fs.DirEntry, _ error) error {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && info.Size() == size && e.Name() == "k" {
+			file = path
+		}
+		return nil
+	})
+	resp, err := f.http.Client().Do(f.request(call{method: "GET", path: "/bkt/k"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if n, err := io.Copy(io.Discard, resp.Body); resp.StatusCode != http.StatusOK || err == nil {
+		t.Fatalf("status %d, %d bytes and no error", resp.StatusCode, n)
+	}
+	f.http.Close() // the line is written behind the answer
+	if s := log.String(); !strings.Contains(s, `"level":"ERROR","msg":"request","op":"GetObject"`) || !strings.Contains(s, `"err":"send object: `) {
+		t.Errorf("log = %s", s)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"herald/store"
@@ -26,6 +27,14 @@ type change struct {
 	decide func(*edit) (outcome, error)
 
 	announced chan error // the answer, twice; c.mark is set before
+	sent      *sentEdit  // the last one
+}
+
+// sentEdit is an edit that was sent to the head's OSD.
+type sentEdit struct {
+	*edit
+	out    store.Outcome
+	former *outcome
 }
 
 // newTag returns a name for a change or an upload of bytes.
@@ -120,6 +129,9 @@ func (c *change) locked(ctx context.Context) (*edit, store.Outcome, error) {
 				return nil, store.Outcome{}, err
 			}
 		}
+		if err != nil && c.sent != nil { // what attempt would look for
+			err = fmt.Errorf("%w: %w", store.ErrUnknownOutcome, err)
+		}
 		if err != nil {
 			return nil, store.Outcome{}, err
 		}
@@ -133,9 +145,16 @@ func (c *change) locked(ctx context.Context) (*edit, store.Outcome, error) {
 	}
 }
 
-// attempt changes the head, unless it is no longer what was read.
+// attempt changes the head, unless it is no longer what was read. A change that
+// the head knows was made, whatever was answered when it was sent: to make it
+// twice, or to take it for failed, would be the end of its bytes.
 func (c *change) attempt(ctx context.Context, h *head) (e *edit, out store.Outcome, again bool, err error) {
 	d := c.b.d
+	if c.sent != nil && slices.Contains(h.recent, changeOf(c.tag)) {
+		d.log.Warn("a change of a key was made, and refused when it came again", "bucket", c.b.name, "key", c.key, "tag", c.tag)
+		c.made()
+		return c.sent.edit, c.sent.out, false, nil
+	}
 	if h.omap[keyBar+c.tag.String()] != nil {
 		return nil, out, false, errMarkGone
 	}
@@ -167,13 +186,20 @@ func (c *change) attempt(ctx context.Context, h *head) (e *edit, out store.Outco
 			return nil, out, false, err
 		}
 	}
+	c.sent = &sentEdit{e, out, former}
 	if again, err = d.writeHead(ctx, e); err != nil || again {
 		return nil, out, again, err
 	}
-	d.ops.moved(former, e)
+	c.made()
+	return e, out, false, nil
+}
+
+// made sees to what follows when the edit that was sent was made.
+func (c *change) made() {
+	d, e := c.b.d, c.sent.edit
+	d.ops.moved(c.sent.former, e)
 	c.mark.end(e.indexed())
 	d.removeLater(c.b.head(c.key), e.garbage)
-	return e, out, false, nil
 }
 
 // failed adds to an error what was to be done; the contract's own pass as they

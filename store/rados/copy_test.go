@@ -342,8 +342,8 @@ func TestCopy_SourceGoes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.Copy(w, io.NewSectionReader(r, 0, r.Info().Size)); !errors.Is(err, errTailsGone) {
-		t.Errorf("copy of what is gone = %v", err)
+	if _, err := io.Copy(w, io.NewSectionReader(r, 0, r.Info().Size)); !errors.Is(err, errTailsGone) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("copy of what is gone = %v, want one that tells to come again", err)
 	}
 	if err := w.Abort(); err != nil {
 		t.Error(err)

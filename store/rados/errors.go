@@ -42,7 +42,8 @@ func storeError(what string, err error) error {
 		return nil
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%s: %w: %w", what, store.ErrNoSpace, err)
-	case errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, errMarkGone), errors.Is(err, errClosed): // the client may come again
+	case errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, errMarkGone), errors.Is(err, errClosed),
+		errors.Is(err, errTailsGone): // the client may come again
 		return fmt.Errorf("%s: %w: %w", what, context.DeadlineExceeded, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)

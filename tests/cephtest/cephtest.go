@@ -389,3 +389,27 @@ func healthy(status string) bool {
 	}
 	return clean == s.PGs.All
 }
+
+// Complaints returns what the cluster itself says is wrong with what it keeps:
+// its health, and lines of the OSDs' logs since they were last started. An
+// object of which there is one copy, and that an OSD finds corrupt, does not fail
+// reads: they are never answered.
+func (c *Cluster) Complaints() string {
+	out, err := c.ceph("health", "detail")
+	if err != nil {
+		out = err.Error()
+	}
+	logs, _ := filepath.Glob(filepath.Join(c.Dir, "osd.*.log")) // the pattern is valid
+	for _, name := range logs {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return out + "\n" + err.Error()
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, "_verify_csum") || strings.Contains(line, "bad crc") || strings.Contains(line, "full-object") || strings.Contains(line, "slow request") {
+				out += line
+			}
+		}
+	}
+	return out
+}

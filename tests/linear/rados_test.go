@@ -30,5 +30,10 @@ func TestLinear_RADOS(t *testing.T) {
 	for range 2 {
 		gateways = append(gateways, gatewaytest.Start(t, gatewaytest.Options{Args: args}))
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the cluster says: %s", c.Complaints())
+		}
+	})
 	newWorld(t, gateways, func() error { return c.RestartOSD(0) }).live(all, each)
 }

@@ -82,10 +82,12 @@ func (m *migration) run(ctx context.Context) (summary, error) {
 	}
 	m.told = time.Now()
 	for _, name := range names {
-		if err := m.moveQueue(ctx, name); err != nil {
+		switch err := m.moveQueue(ctx, name); {
+		case err == nil:
+			m.sum.Queues++
+		case !errors.Is(err, errDeletedHalf):
 			return m.sum, fmt.Errorf("queue %s: %w (do the same again to go on; nothing is lost)", name, err)
 		}
-		m.sum.Queues++
 	}
 	return m.sum, nil
 }
@@ -165,10 +167,20 @@ type queueMove struct {
 	fence uint64       // of the lock in the source; 0 when it was forced
 }
 
+// errDeletedHalf: there was no more than the name of a queue.
+var errDeletedHalf = errors.New("the queue was deleted, but for its name")
+
 func (m *migration) moveQueue(ctx context.Context, name string) error {
 	q := &queueMove{migration: m, name: name}
 	var err error
-	if q.src, err = m.from.Open(ctx, name); err != nil {
+	if q.src, err = m.from.Open(ctx, name); errors.Is(err, queue.ErrNoSuchQueue) {
+		// Whoever deleted it, perhaps a migration, died before its name went.
+		if err := m.from.Delete(ctx, name); err != nil && !errors.Is(err, queue.ErrNoSuchQueue) {
+			return err
+		}
+		return errDeletedHalf
+	}
+	if err != nil {
 		return err
 	}
 	st, err := q.src.Stats(ctx)

@@ -279,6 +279,45 @@ func TestMigrate_Killed(t *testing.T) {
 	}
 }
 
+// halfDeleted has a name more than queues, until that is deleted, too: whoever
+// deleted the queue died in between (queue/rados).
+type halfDeleted struct {
+	queue.Driver
+	name string
+}
+
+func (h *halfDeleted) List(ctx context.Context, prefix string) ([]string, error) {
+	names, err := h.Driver.List(ctx, prefix)
+	if h.name != "" {
+		names = append([]string{h.name}, names...)
+	}
+	return names, err
+}
+
+func (h *halfDeleted) Delete(ctx context.Context, name string) error {
+	if name == h.name {
+		h.name = ""
+		return queue.ErrNoSuchQueue
+	}
+	return h.Driver.Delete(ctx, name)
+}
+
+func TestMigrate_HalfDeleted(t *testing.T) {
+	from, to := &halfDeleted{newQueues(t), "a"}, newQueues(t)
+	fill(t, from, "b", 1<<20, 10, 0)
+	want := contents(t, from.Driver)
+	sum, err := (&migration{from: from, to: to, progress: io.Discard}).run(t.Context())
+	if err != nil || sum.Queues != 1 {
+		t.Errorf("migrate = %+v, %v", sum, err)
+	}
+	if s := equalContents(want, contents(t, to)); s != "" {
+		t.Error(s)
+	}
+	if names, _ := from.List(t.Context(), ""); len(names) != 0 {
+		t.Errorf("left in the source: %v", names)
+	}
+}
+
 func TestMigrate_Refused(t *testing.T) {
 	from, to := newQueues(t), newQueues(t)
 	fill(t, from, "a.0", 1<<20, 10, 0)

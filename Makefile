@@ -62,7 +62,7 @@ suites: deps ## the long versions of the suites on Redis and Ceph
 # The contracts' suites once more under the race detector, one store for all.
 .PHONY: race-core
 race-core:
-	$(GO) test -race -short -timeout 15m -skip 'OtherFilesystem|NoXattr' ./journal/... ./store/... ./queue/... ./notify/... ./auth/...
+	@./tests/race.sh "$(GO)" -short -timeout 15m -skip 'OtherFilesystem|NoXattr' ./journal/... ./store/... ./queue/... ./notify/... ./auth/...
 
 .PHONY: race
 race: ## every test of every package under the race detector

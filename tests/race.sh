@@ -1,8 +1,8 @@
 #!/bin/bash
 # Runs `go test -race` with the arguments given: race.sh GO ARGS... The detector
-# itself fails now and then in a process of very many goroutines
-# ("ThreadSanitizer: CHECK failed", in two of five runs of notify): a run that
-# fails without a race and without a failed test is made again, twice at most.
+# itself fails now and then ("ThreadSanitizer: CHECK failed", seen in notify): a
+# run that fails without a race and without a failed test is made again, twice
+# at most.
 set -euo pipefail
 go=$1
 shift

@@ -13,7 +13,7 @@ for try in 1 2 3 4 5 6; do
 	if "$go" test -race "$@" 2>&1 | tee "$log"; then
 		exit 0
 	fi
-	if [ "$try" = 6 ] || ! grep -qE '^ThreadSanitizer: CHECK failed|^goroutine 0 gp=.*synctest bubble' "$log" || grep -qE -e 'DATA RACE|^ *--- FAIL|^panic: |^fatal error: |goleak' "$log"; then
+	if [ "$try" = 6 ] || ! grep -qE '^ThreadSanitizer: CHECK failed|^goroutine 0 gp=.*synctest bubble' "$log" || grep -qE -e 'DATA RACE|^ *--- FAIL|^panic: |^fatal error: |^goleak: ' "$log"; then
 		exit 1
 	fi
 	echo "race.sh: the detector failed by itself; once more"

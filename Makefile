@@ -7,6 +7,7 @@ LISTEN   ?= 127.0.0.1:7480
 FUZZTIME ?= 5s
 KILLS    ?= 1000
 TIME     ?= 1h
+SOAKTIME ?= 10m
 
 # With librados' header and a C compiler, checks and long runs cover what needs
 # them too (build tag rados). Asked when a recipe begins, because deps installs
@@ -42,27 +43,37 @@ CEPH = $(shell grep -rl '^//go:build rados' --include='*.go' . | xargs -n 1 dirn
 # Those of them that have something without librados where there is none.
 SUITES = $(TAGGED) $(GO) list -e -f '{{if or .GoFiles .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' $(CEPH)
 
+# Packages whose tests run against real brokers or Redis, for long without -short.
+SERVERS = ./queue/redis $$(ls -d ./tests/*endpoint ./tests/amqp ./tests/kafka ./tests/mqtt ./tests/nats ./tests/soak)
+
+# Most tests wait, for servers and disks: packages at once, more than processors.
+ATONCE = -p $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n < 2 ? 4 : 2 * n )))
+# Black-box tests build the gateway; here it is compiled once for all of them.
+COMPILE = $(GO) build -o /dev/null -tags "faults $(1)" ./cmd/gateway
+
 .PHONY: test
 test: deps build ## every test; of crash runs, fuzzing and the suites on servers the short versions
 	$(GO) vet ./...
 	$(TAGGED) $(GO) vet ./...
 	GOOS=darwin $(GO) build ./...
-	$(GO) test -timeout 20m $$($(GO) list ./... | grep -vxF "$$($(GO) list -e $(CEPH))" | grep -v '/queue/redis$$')
+	$(call COMPILE)
+	$(GO) test $(ATONCE) -timeout 20m $$($(GO) list ./... | grep -vxF "$$($(GO) list -e $(CEPH) $(SERVERS))")
 	@$(if $(RADOS),,echo "make: no librados: what needs Ceph is skipped"; [ "$$CI" != true ])
-	$(TAGGED) $(GO) test -short -timeout 20m ./queue/redis $$($(SUITES))
+	$(call COMPILE,$(if $(RADOS),rados))
+	$(TAGGED) $(GO) test $(ATONCE) -short -timeout 20m $(SERVERS) $$($(SUITES))
 	@$(if $(RADOS),./tests/onrados.sh "$(GO)" short)
 	@$(MAKE) --no-print-directory race-core
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=2s
 
 .PHONY: suites
-suites: deps ## the long versions of the suites on Redis and Ceph
-	$(TAGGED) $(GO) test -timeout 60m ./queue/redis $$($(SUITES))
+suites: deps ## the long versions of the suites on Redis, brokers and Ceph
+	$(TAGGED) $(GO) test -timeout 60m $(SERVERS) $$($(SUITES))
 	@$(if $(RADOS),./tests/onrados.sh "$(GO)" long)
 
 # The contracts' suites once more under the race detector, one store for all.
 .PHONY: race-core
 race-core:
-	@./tests/race.sh "$(GO)" -short -timeout 15m -skip 'OtherFilesystem|NoXattr' ./journal/... ./store/... ./queue/... ./notify/... ./auth/...
+	$(GO) test -race -short -timeout 15m -skip 'OtherFilesystem|NoXattr' ./journal/... ./store/... ./queue/... ./notify/... ./auth/...
 
 .PHONY: race
 race: ## every test of every package under the race detector
@@ -82,12 +93,16 @@ fuzz: ## each fuzz target for FUZZTIME (default 5s; long: make fuzz FUZZTIME=10m
 	@$(TAGGED) ./tests/fuzz.sh "$(GO)" "$(FUZZTIME)"
 
 .PHONY: crash
-crash: build ## kill the gateway KILLS times (default 1000) under load and check that nothing is lost
+crash: deps build ## kill the gateway KILLS times (default 1000) under load and check that nothing is lost
 	HERALD_CRASH_KILLS=$(KILLS) $(TAGGED) $(GO) test -count=1 -timeout 6h -v -run 'TestKillAtRandom|TestManyGateways' ./tests/crash
 
 .PHONY: linear
-linear: ## two gateways over one Ceph cluster, killed at random for TIME (default 1h): is the history of each key linearizable?
+linear: deps ## two gateways over one Ceph cluster, killed at random for TIME (default 1h): is the history of each key linearizable?
 	HERALD_LINEAR_TIME=$(TIME) $(TAGGED) $(GO) test -count=1 -timeout 24h -v -run TestLinear_RADOS ./tests/linear
+
+.PHONY: soak
+soak: deps build ## brokers, gateways and topics come and go at random for SOAKTIME (default 10m): does every event arrive, in order per key?
+	HERALD_SOAK_TIME=$(SOAKTIME) $(GO) test -count=1 -timeout 24h -v -run TestSoak ./tests/soak
 
 .PHONY: bench
 bench: build ## what is measured; see bench/README.md

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"herald/auth"
+	"herald/lifecycle"
 	"herald/notify"
 	"herald/queue"
 	"herald/store"
@@ -30,6 +31,7 @@ const (
 	exitExists      = 17 // EEXIST
 	exitInvalid     = 22 // EINVAL
 	exitNoSpace     = 28 // ENOSPC
+	exitNotEmpty    = 39 // ENOTEMPTY
 	exitUnsupported = 95 // EOPNOTSUPP
 )
 
@@ -40,6 +42,8 @@ type Config struct {
 	Notify *notify.Service
 	Queues queue.Driver
 	Places Places // nil in a running gateway
+	// Lifecycle carries out the rules of buckets.
+	Lifecycle *lifecycle.Worker
 }
 
 // Admin runs commands. It may be used concurrently.
@@ -58,7 +62,7 @@ type command struct {
 
 // commands returns the table, in the order of the help.
 func commands() []command {
-	return slices.Concat(userCommands, topicCommands, notificationCommands, bucketCommands, queueCommands)
+	return slices.Concat(userCommands, accountCommands, topicCommands, notificationCommands, bucketCommands, lifecycleCommands, queueCommands)
 }
 
 // call is one command with its flags parsed.
@@ -66,12 +70,26 @@ type call struct {
 	out, errOut io.Writer
 
 	uid, tenant, displayName, email, accessKey, secretKey string
-	bucket, topic, notificationID, accountID, marker      string
+	bucket, topic, notificationID, marker                 string
+	accountID, accountName                                string
+	key, event, versionID                                 string
 	maxEntries                                            int
-	admin, system                                         bool
+	admin, system, accountRoot                            bool
 
 	name, from, to, set string
 	repair, keep, force bool
+	purge               bool
+
+	given []string // the flags that were given
+}
+
+// blank refuses a flag that was given without a value where a command without
+// the flag is about everything: a script may have had nothing to put there.
+func (c *call) blank(flag, value string) error {
+	if value == "" && slices.Contains(c.given, flag) {
+		return invalid("--%s has no value", flag)
+	}
+	return nil
 }
 
 func (c *call) flagSet() *flag.FlagSet {
@@ -88,14 +106,21 @@ func (c *call) flagSet() *flag.FlagSet {
 	fs.BoolVar(&c.system, "system", false, "the same")
 	fs.StringVar(&c.bucket, "bucket", "", "bucket `name`")
 	fs.StringVar(&c.topic, "topic", "", "topic `name`")
+	fs.StringVar(&c.key, "key", "", "`key` of an object")
+	fs.StringVar(&c.event, "event", "", "event `type`, as s3:ObjectCreated:Put")
+	fs.StringVar(&c.versionID, "version-id", "", "version `id`")
 	fs.StringVar(&c.notificationID, "notification-id", "", "notification `id`")
-	fs.StringVar(&c.accountID, "account-id", "", "account `id`; taken as a tenant")
+	fs.StringVar(&c.accountID, "account-id", "", "account `id`; of topics in place of a tenant")
+	fs.StringVar(&c.accountName, "account-name", "", "account `name`")
+	fs.BoolVar(&c.accountRoot, "account-root", false, "the user may do everything with what the account owns")
 	fs.StringVar(&c.marker, "marker", "", "list after this `marker`")
 	fs.IntVar(&c.maxEntries, "max-entries", 0, "list at most `n`")
 	fs.StringVar(&c.name, "name", "", "`name` of a queue")
 	fs.StringVar(&c.from, "from", "", "`place` of queues")
 	fs.StringVar(&c.to, "to", "", "`place` of queues")
 	fs.StringVar(&c.set, "set", "", "the new `value`")
+	fs.BoolVar(&c.purge, "purge-objects", false, "with what is in it, of which there are no events")
+	fs.BoolVar(&c.purge, "purge-data", false, "the same; of a user: its buckets")
 	fs.BoolVar(&c.repair, "repair", false, "mend what is found")
 	fs.BoolVar(&c.keep, "keep", false, "leave the empty queues where they were")
 	fs.BoolVar(&c.force, "force", false, "also while gateways use the queues")
@@ -148,6 +173,7 @@ func (a *Admin) dispatch(ctx context.Context, c *call, words, given []string) er
 				return invalid("%s takes no --%s", cmd.words, name)
 			}
 		}
+		c.given = given
 		return cmd.run(a, ctx, c)
 	}
 	return invalid("unknown command %q; see gateway admin help", line)
@@ -185,13 +211,17 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &e):
 		return e.code
-	case errors.Is(err, auth.ErrNoSuchUser), errors.Is(err, auth.ErrNoSuchKey),
+	case errors.Is(err, auth.ErrNoSuchUser), errors.Is(err, auth.ErrNoSuchKey), errors.Is(err, auth.ErrNoSuchAccount),
 		errors.Is(err, notify.ErrNoSuchTopic), errors.Is(err, store.ErrNoSuchBucket),
 		errors.Is(err, queue.ErrNoSuchQueue):
 		return exitNoEntry
-	case errors.Is(err, auth.ErrUserExists), errors.Is(err, auth.ErrKeyExists):
+	case errors.Is(err, store.ErrBucketNotEmpty):
+		return exitNotEmpty
+	case errors.Is(err, lifecycle.ErrBusy):
+		return exitBusy
+	case errors.Is(err, auth.ErrUserExists), errors.Is(err, auth.ErrKeyExists), errors.Is(err, auth.ErrAccountExists):
 		return exitExists
-	case errors.Is(err, auth.ErrInvalidID), errors.Is(err, auth.ErrInvalidKey):
+	case errors.Is(err, auth.ErrInvalidID), errors.Is(err, auth.ErrInvalidKey), errors.Is(err, store.ErrKeyTooLong):
 		return exitInvalid
 	}
 	return exitOther

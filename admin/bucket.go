@@ -10,6 +10,7 @@ import (
 
 var bucketCommands = []command{
 	{"bucket list", "the names of all buckets, or of a user's", []string{"uid", "tenant"}, (*Admin).bucketList},
+	{"bucket rm", "remove a bucket", []string{"bucket", "tenant", "purge-objects", "purge-data"}, (*Admin).bucketRm},
 	{"bucket compression", "show, or set, how a bucket's new objects are kept", []string{"bucket", "tenant", "uid", "set"}, (*Admin).bucketCompression},
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -40,12 +41,21 @@ func (b hinted) Create(ctx context.Context, key string, hint store.CreateHint) (
 // newDriver opens a directory.
 func newDriver(t *testing.T) store.Driver {
 	t.Helper()
+	return onJournal(t, 2<<20, func(dir string, j *journal.Journal) (store.Driver, error) {
+		return posix.Open(filepath.Join(dir, "tree"), j, posix.Options{Relaxed: true})
+	})
+}
+
+// onJournal opens what shares a journal, in a fresh directory, and runs it until
+// the test ends.
+func onJournal[D io.Closer](t *testing.T, segment int64, open func(dir string, j *journal.Journal) (D, error)) D {
+	t.Helper()
 	dir := t.TempDir()
-	j, err := journal.Open(filepath.Join(dir, "journal"), journal.Options{SegmentBytes: 2 << 20, NoSync: true})
+	j, err := journal.Open(filepath.Join(dir, "journal"), journal.Options{SegmentBytes: segment, NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := posix.Open(filepath.Join(dir, "tree"), j, posix.Options{Relaxed: true})
+	d, err := open(dir, j)
 	if err == nil {
 		err = j.Recover()
 	}

@@ -46,11 +46,12 @@ const (
 // shares the queues, takes anything out.
 type migration struct {
 	from, to queue.Driver
-	format   notify.EntryFormat // of events in the target
-	keep     bool               // leave the empty queues in the source
-	force    bool               // also while gateways use them
-	store    string             // identity of the store that it runs on, which only one process has open
-	adopt    bool               // intents that name no store are of this one
+	format   notify.EntryFormat              // of events in the target
+	settle   func(ctx context.Context) error // see Place; may be nil
+	keep     bool                            // leave the empty queues in the source
+	force    bool                            // also while gateways use them
+	store    string                          // identity of the store that it runs on, which only one process has open
+	adopt    bool                            // intents that name no store are of this one
 	progress io.Writer
 
 	sum    summary
@@ -76,6 +77,11 @@ func (m *migration) run(ctx context.Context) (summary, error) {
 		return m.sum, err
 	}
 	defer unlock()
+	if m.settle != nil {
+		if err := m.settle(ctx); err != nil {
+			return m.sum, err
+		}
+	}
 	names, err := m.from.List(ctx, "")
 	if err != nil {
 		return m.sum, err
@@ -258,11 +264,13 @@ func (q *queueMove) remove(ctx context.Context) error {
 	return q.from.Delete(ctx, q.name)
 }
 
-// open returns the source's reservations but for a radosgw's, which ends them
-// itself.
+// open returns the source's reservations but for those of a radosgw and of
+// outboxes, which end them themselves.
 func (q *queueMove) open(ctx context.Context) ([]queue.Reservation, error) {
 	list, err := q.src.Reservations(ctx, everything(), moveReservations)
-	return slices.DeleteFunc(list, func(r queue.Reservation) bool { return len(r.Intent) == 0 }), err
+	return slices.DeleteFunc(list, func(r queue.Reservation) bool {
+		return len(r.Intent) == 0 || strings.HasPrefix(string(r.Intent), queue.OutboxIntent)
+	}), err
 }
 
 // everything is a time after that of all reservations.

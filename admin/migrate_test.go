@@ -22,28 +22,9 @@ import (
 // newQueues opens embedded queues in a fresh directory.
 func newQueues(t *testing.T) queue.Driver {
 	t.Helper()
-	dir := t.TempDir()
-	j, err := journal.Open(filepath.Join(dir, "journal"), journal.Options{SegmentBytes: 512 << 10, NoSync: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := embedded.Open(filepath.Join(dir, "queue"), j, embedded.Options{Sync: true})
-	if err == nil {
-		err = j.Recover()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ran := make(chan error, 1)
-	go func() { ran <- j.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := errors.Join(<-ran, j.Close(), d.Close()); err != nil {
-			t.Error(err)
-		}
+	return onJournal(t, 512<<10, func(dir string, j *journal.Journal) (queue.Driver, error) {
+		return embedded.Open(filepath.Join(dir, "queue"), j, embedded.Options{Sync: true})
 	})
-	return d
 }
 
 // content is what a queue holds, as far as a migration keeps it.

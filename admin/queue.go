@@ -38,6 +38,9 @@ type Place struct {
 	Name   string             // in messages
 	Format notify.EntryFormat // of the events in its queues
 	Own    bool               // no other store ever had queues there
+	// Settle, when set, moves there what is on its way there. It is called
+	// before a migration moves anything away.
+	Settle func(ctx context.Context) error
 }
 
 // queueNames are the queues that --name names, or all.
@@ -187,7 +190,7 @@ func (a *Admin) queueMigrate(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	m := &migration{store: id, adopt: from.Own, from: from, to: to, format: to.Format, keep: c.keep, force: c.force, progress: c.errOut}
+	m := &migration{store: id, adopt: from.Own, from: from, to: to, format: to.Format, settle: from.Settle, keep: c.keep, force: c.force, progress: c.errOut}
 	sum, err := m.run(ctx)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"herald/notify"
+	"herald/queue"
 	"herald/store"
 )
 
@@ -17,6 +18,7 @@ var topicCommands = []command{
 	{"topic stats", "entries, bytes and reservations of its queues", []string{"topic", "tenant", "account-id"}, (*Admin).topicStats},
 	{"topic dump", "the events that wait", []string{"topic", "tenant", "account-id", "max-entries"}, (*Admin).topicDump},
 	{"topic dead-letters list", "the events that were given up", []string{"topic", "tenant", "account-id", "max-entries", "marker"}, (*Admin).deadLettersList},
+	{"topic dead-letters peek", "the same, the oldest alone unless told", []string{"topic", "tenant", "account-id", "max-entries", "marker"}, (*Admin).deadLettersPeek},
 	{"topic dead-letters redrive", "send them again", []string{"topic", "tenant", "account-id", "marker"}, (*Admin).deadLettersRedrive},
 	{"topic dead-letters purge", "drop them", []string{"topic", "tenant", "account-id", "marker"}, (*Admin).deadLettersPurge},
 }
@@ -24,6 +26,8 @@ var topicCommands = []command{
 var notificationCommands = []command{
 	{"notification list", "the notifications of a bucket", []string{"bucket", "tenant", "uid"}, (*Admin).notificationList},
 	{"notification get", "show a notification", []string{"bucket", "tenant", "uid", "notification-id"}, (*Admin).notificationGet},
+	{"notification explain", "what each notification would do with an event, and why", []string{"bucket", "tenant", "uid", "account-id", "key", "event", "version-id"}, (*Admin).notificationExplain},
+	{"notification test", "send a test event to the endpoints of a bucket's notifications, or of a topic, now", []string{"bucket", "tenant", "uid", "account-id", "notification-id", "topic", "key"}, (*Admin).notificationTest},
 	{"notification rm", "remove one notification of a bucket, or all", []string{"bucket", "tenant", "uid", "notification-id"}, (*Admin).notificationRm},
 }
 
@@ -96,11 +100,16 @@ func (a *Admin) topicGet(ctx context.Context, c *call) error {
 	return c.print(doc)
 }
 
+// topicRm removes a topic. Where it is not, there is nothing to do (RGW).
 func (a *Admin) topicRm(ctx context.Context, c *call) error {
-	if _, err := a.withTopic(ctx, c); err != nil {
-		return err
+	if c.topic == "" {
+		return invalid("no --topic given")
 	}
-	return a.Notify.Topics().Delete(ctx, c.topicTenant(), c.topic)
+	err := a.Notify.Topics().Delete(ctx, c.topicTenant(), c.topic)
+	if errors.Is(err, notify.ErrNoSuchTopic) {
+		return nil
+	}
+	return err
 }
 
 func (a *Admin) topicStats(ctx context.Context, c *call) error {
@@ -125,11 +134,21 @@ func (a *Admin) topicDump(ctx context.Context, c *call) error {
 	return c.print(append([]notify.DumpEntry{}, entries...))
 }
 
+func (a *Admin) deadLettersPeek(ctx context.Context, c *call) error {
+	if c.maxEntries == 0 {
+		c.maxEntries = 1
+	}
+	return a.deadLettersList(ctx, c)
+}
+
 func (a *Admin) deadLettersList(ctx context.Context, c *call) error {
 	if _, err := a.withTopic(ctx, c); err != nil {
 		return err
 	}
 	letters, err := a.Notify.DeadLetters(ctx, c.topicTenant(), c.topic, c.marker, c.maxEntries)
+	if errors.Is(err, queue.ErrInvalid) {
+		return invalid("--marker %s is none that was shown", c.marker)
+	}
 	if err != nil {
 		return err
 	}
@@ -140,7 +159,11 @@ func (a *Admin) deadLettersRedrive(ctx context.Context, c *call) error {
 	if _, err := a.withTopic(ctx, c); err != nil {
 		return err
 	}
-	n, err := a.Notify.Redrive(ctx, c.topicTenant(), c.topic, c.markers()...)
+	markers, err := c.markers()
+	if err != nil {
+		return err
+	}
+	n, err := a.Notify.Redrive(ctx, c.topicTenant(), c.topic, markers...)
 	if err != nil {
 		return err
 	}
@@ -151,16 +174,21 @@ func (a *Admin) deadLettersPurge(ctx context.Context, c *call) error {
 	if _, err := a.withTopic(ctx, c); err != nil {
 		return err
 	}
-	n, err := a.Notify.PurgeDeadLetters(ctx, c.topicTenant(), c.topic, c.markers()...)
+	markers, err := c.markers()
+	if err != nil {
+		return err
+	}
+	n, err := a.Notify.PurgeDeadLetters(ctx, c.topicTenant(), c.topic, markers...)
 	if err != nil {
 		return err
 	}
 	return c.print(map[string]int{"purged": n})
 }
 
-// markers are those that --marker names, separated by commas.
-func (c *call) markers() []string {
-	return strings.FieldsFunc(c.marker, func(r rune) bool { return r == ',' })
+// markers are those that --marker names, separated by commas; none without it.
+func (c *call) markers() ([]string, error) {
+	list := strings.FieldsFunc(c.marker, func(r rune) bool { return r == ',' || r == ' ' })
+	return list, c.blank("marker", strings.Join(list, ""))
 }
 
 // rules returns a bucket's notifications.
@@ -198,6 +226,9 @@ func (a *Admin) notificationGet(ctx context.Context, c *call) error {
 func (a *Admin) notificationRm(ctx context.Context, c *call) error {
 	if c.bucket == "" {
 		return invalid("no --bucket given")
+	}
+	if err := c.blank("notification-id", c.notificationID); err != nil {
+		return err
 	}
 	return a.Store.UpdateBucket(ctx, c.topicTenant(), c.bucket, func(info *store.BucketInfo) error {
 		rules, err := notify.ParseRules(info.Attrs[notify.AttrNotification])

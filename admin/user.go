@@ -8,9 +8,10 @@ import (
 )
 
 var userCommands = []command{
-	{"user create", "make a user with a key", []string{"uid", "tenant", "display-name", "email", "access-key", "secret-key", "secret", "admin", "system"}, (*Admin).userCreate},
+	{"user create", "make a user with a key", []string{"uid", "tenant", "display-name", "email", "access-key", "secret-key", "secret", "admin", "system", "account-id", "account-root"}, (*Admin).userCreate},
+	{"user modify", "change a user, or bring it and its buckets to an account", []string{"uid", "tenant", "display-name", "email", "account-id", "account-root"}, (*Admin).userModify},
 	{"user info", "show a user", []string{"uid", "tenant", "access-key"}, (*Admin).userInfo},
-	{"user rm", "remove a user and its keys", []string{"uid", "tenant"}, (*Admin).userRm},
+	{"user rm", "remove a user and its keys", []string{"uid", "tenant", "purge-data"}, (*Admin).userRm},
 	{"user list", "the ids of all users", nil, (*Admin).userList},
 	{"user suspend", "refuse the user's requests", []string{"uid", "tenant"}, (*Admin).userSuspend},
 	{"user enable", "accept them again", []string{"uid", "tenant"}, (*Admin).userEnable},
@@ -51,6 +52,9 @@ func (a *Admin) userCreate(ctx context.Context, c *call) error {
 	if u.DisplayName == "" {
 		u.DisplayName = id
 	}
+	if err := a.enter(ctx, c, u); err != nil {
+		return err
+	}
 	if err := a.Users.Create(ctx, u); err != nil {
 		return err
 	}
@@ -81,6 +85,14 @@ func (a *Admin) userRm(ctx context.Context, c *call) error {
 	uid, err := c.user()
 	if err != nil {
 		return err
+	}
+	if c.purge {
+		if _, err := a.Users.Get(ctx, uid); err != nil {
+			return err
+		}
+		if err := a.purgeUser(ctx, uid); err != nil {
+			return err
+		}
 	}
 	return a.Users.Delete(ctx, uid)
 }
@@ -155,6 +167,7 @@ type rgwUser struct {
 	System      bool     `json:"system"`
 	Admin       bool     `json:"admin"`
 	Type        string   `json:"type"`
+	AccountID   string   `json:"account_id"`
 }
 
 type rgwKey struct {
@@ -171,6 +184,9 @@ func userJSON(u *auth.User) rgwUser {
 	}
 	if u.Suspended {
 		out.Suspended = 1
+	}
+	if u.Account != "" {
+		out.AccountID, out.Type = u.Account, "root"
 	}
 	for _, k := range u.Keys {
 		out.Keys = append(out.Keys, rgwKey{User: u.UID(), AccessKey: k.AccessKey, SecretKey: k.SecretKey})

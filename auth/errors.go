@@ -10,20 +10,26 @@ var (
 	ErrKeyExists  = errors.New("access key already exists")
 	ErrInvalidKey = errors.New("invalid access or secret key")
 	ErrInvalidID  = errors.New("invalid user id")
+
+	ErrNoSuchAccount = errors.New("no such account")
+	ErrAccountExists = errors.New("account already exists")
 )
 
 // The S3 error codes of this package's errors.
 const (
 	CodeAccessDenied          = "AccessDenied"
+	CodeAmbiguousEmail        = "AmbiguousGrantByEmailAddress"
 	CodeHeaderMalformed       = "AuthorizationHeaderMalformed"
 	CodeQueryParameters       = "AuthorizationQueryParametersError"
 	CodeIncompleteBody        = "IncompleteBody"
 	CodeInvalidAccessKeyID    = "InvalidAccessKeyId"
 	CodeInvalidArgument       = "InvalidArgument"
 	CodeInvalidChunkSize      = "InvalidChunkSizeError"
+	CodeInvalidPolicyDocument = "InvalidPolicyDocument"
 	CodeInvalidRequest        = "InvalidRequest"
 	CodeInvalidToken          = "InvalidToken"
 	CodeInvalidURI            = "InvalidURI"
+	CodeLimitExceeded         = "LimitExceeded"
 	CodeMalformedPolicy       = "MalformedPolicyDocument"
 	CodeMalformedTrailer      = "MalformedTrailerError"
 	CodeMissingContentLength  = "MissingContentLength"
@@ -31,6 +37,7 @@ const (
 	CodeRequestTimeTooSkewed  = "RequestTimeTooSkewed"
 	CodeSHA256Mismatch        = "XAmzContentSHA256Mismatch"
 	CodeSignatureDoesNotMatch = "SignatureDoesNotMatch"
+	CodeUnresolvableEmail     = "UnresolvableGrantByEmailAddress"
 	CodeUserSuspended         = "UserSuspended"
 	CodeEntityTooLarge        = "EntityTooLarge"
 )

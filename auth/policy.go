@@ -35,13 +35,13 @@ type PolicyRequest struct {
 }
 
 // Principals returns the names under which a policy may know somebody: the
-// user's ARN, then the tenant as a whole. Nil when anonymous.
+// user's ARN, then the account or the tenant as a whole. Nil when anonymous.
 func (id Identity) Principals() []string {
 	if id.User == nil {
 		return nil
 	}
 	out := []string{id.User.ARN()}
-	if t := id.User.Tenant; t != "" {
+	if t := id.User.Namespace(); t != "" {
 		out = append(out, "arn:aws:iam::"+t+":root", t)
 	}
 	return out

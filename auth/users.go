@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,17 +26,42 @@ type User struct {
 	System      bool      `json:"system,omitempty"`    // the same, in RGW's word
 	Suspended   bool      `json:"suspended,omitempty"` // every request is refused
 	Created     time.Time `json:"created"`
+	// Account owns what the user makes, "" if it belongs to none. Every user of
+	// an account may do everything with what the account owns.
+	Account string `json:"account,omitempty"`
 }
 
 // UID returns the full user id: "tenant$id", or "id" without a tenant.
 func (u *User) UID() string { return joinUID(u.Tenant, u.ID) }
 
 // ARN returns the user's name in policies, as RGW writes it:
-// arn:aws:iam::<tenant>:user/<id>.
-func (u *User) ARN() string { return "arn:aws:iam::" + u.Tenant + ":user/" + u.ID }
+// arn:aws:iam::<account or tenant>:user/<id>.
+func (u *User) ARN() string { return "arn:aws:iam::" + u.Namespace() + ":user/" + u.ID }
+
+// Namespace is what the user's topics are named in: the account or the tenant.
+func (u *User) Namespace() string { return cmp.Or(u.Account, u.Tenant) }
+
+// Owner is the id of what owns what the user makes: the account, or the user.
+func (u *User) Owner() string { return cmp.Or(u.Account, u.UID()) }
+
+// Owns tells whether something of that owner is the user's: its own, also from
+// before it came to an account, or the account's.
+func (u *User) Owns(owner string) bool {
+	return owner != "" && (owner == u.UID() || owner == u.Account)
+}
 
 // Privileged tells whether no permission is checked for the user.
 func (u *User) Privileged() bool { return u.Admin || u.System }
+
+// AnonymousID is the user id of those who do not sign, and the owner of what
+// they make (RGW). No user can be named so.
+const AnonymousID = "anonymous"
+
+// AnonymousUser stands for those who do not sign.
+func AnonymousUser() *User { return &User{ID: AnonymousID} }
+
+// Anonymous tells whether the user is AnonymousUser.
+func (u *User) Anonymous() bool { return u.ID == AnonymousID && u.Tenant == "" }
 
 func joinUID(tenant, id string) string {
 	if tenant == "" {
@@ -54,9 +80,10 @@ func SplitUID(uid string) (tenant, id string) {
 
 // ValidUserID tells whether id may be a user's id or a tenant's name: 1 to 128
 // ASCII letters, digits, '-', '_', '.' and '@', beginning with a letter, a
-// digit or '_'.
+// digit or '_'. What looks like an account's id is none: it would be taken for
+// the account. Nor is AnonymousID.
 func ValidUserID(id string) bool {
-	return id != "" && len(id) <= 128 && !strings.ContainsAny(id[:1], "-.@") && plainName(id)
+	return !ValidAccountID(id) && id != AnonymousID && id != "" && len(id) <= 128 && !strings.ContainsAny(id[:1], "-.@") && plainName(id)
 }
 
 func plainName(s string) bool {

@@ -26,6 +26,7 @@ type radosStore struct {
 	gates   []*gate
 	rows    string // comma-separated names of rows; "": all
 	which   string // the same of gateways
+	base    string // another build of the gateway, which takes turns with the others; "": none
 	clients []int
 
 	mu    sync.Mutex // guards table
@@ -54,6 +55,7 @@ func mainRadosStore(args []string) {
 	f.StringVar(&r.profile, "profile", "", "write a CPU profile of the gateway for each load to this `directory`")
 	f.StringVar(&r.rows, "run", "", "comma-separated `rows`, such as put-4KiB,list; default: all")
 	f.StringVar(&r.which, "gateways", "radosgw,herald", "comma-separated `names`; with one there is no table")
+	f.StringVar(&r.base, "base", "", "another build of the gateway, a `binary`, that takes the same loads as \"base\"")
 	clients := f.String("clients", "1,16,128", "comma-separated `numbers` of clients")
 	_ = f.Parse(args)
 	for _, s := range strings.Split(*clients, ",") {
@@ -77,7 +79,7 @@ func mainRadosStore(args []string) {
 	case <-interrupted:
 		err = errors.New("interrupted")
 	}
-	if len(r.gates) == 2 {
+	if len(r.gates) >= 2 && r.gates[0].name == "radosgw" {
 		r.print()
 	}
 	r.stop()
@@ -134,12 +136,24 @@ func (r *radosStore) startGates() error {
 	if !strings.Contains(r.which, "herald") {
 		return nil
 	}
-	args := append(q.args, "--store", "rados://objects/herald", "--store.rados.conf", r.conf, "--log-level", "warn")
-	s, err := r.start("herald", args...)
+	if r.base != "" {
+		if err := r.herald("base", r.base); err != nil {
+			return err
+		}
+	}
+	return r.herald("herald", r.gateway)
+}
+
+// herald starts a build of the gateway, in namespaces of its own.
+func (r *radosStore) herald(name, binary string) error {
+	defer func(was string) { r.gateway = was }(r.gateway)
+	r.gateway = binary
+	s, err := r.start(name, "--queue", "rados://queues/"+name, "--queue.rados.conf", r.conf,
+		"--store", "rados://objects/"+name, "--store.rados.conf", r.conf, "--log-level", "warn")
 	if err != nil {
 		return err
 	}
-	r.gates = append(r.gates, &gate{server: s, name: "herald", prepared: map[string]bool{}, clean: func() error { return nil }})
+	r.gates = append(r.gates, &gate{server: s, name: name, prepared: map[string]bool{}, clean: func() error { return nil }})
 	return nil
 }
 
@@ -192,7 +206,8 @@ func (r *radosStore) radosgw() (*gate, error) {
 type sample struct {
 	result
 	osd     time.Duration // CPU
-	peak    int           // MiB
+	ops     osdOps
+	peak    int // MiB
 	threads int
 }
 
@@ -201,24 +216,34 @@ type cell struct {
 	row     storeRow
 	clients int
 	samples map[string]sample // by gateway: the round with the median rate
+	bare    bare              // with one client
 }
 
 // measure has both gateways take the same load, in turns.
 func (r *radosStore) measure(row storeRow, clients int) (cell, error) {
 	c := cell{row: row, clients: clients, samples: map[string]sample{}}
 	all := map[string][]sample{}
+	var floors []bare
 	for round := range r.roundsOf(row, clients) {
+		if clients == 1 && !row.heavy {
+			b, err := r.bareOperations()
+			if err != nil {
+				return c, err
+			}
+			floors = append(floors, b)
+		}
 		for i := range r.gates {
 			g := r.gates[(i+round)%len(r.gates)]
 			s, err := r.sample(row, g, clients)
 			if err != nil {
 				return c, fmt.Errorf("%s: %w", g.name, err)
 			}
-			fmt.Printf("%-12s %4d clients  round %d  %-8s %s, OSD %4.0f µs, peak %d MiB, %d threads\n", row.name, clients, round+1,
-				g.name, s.result, perRequest(s.osd, s.requests), s.peak, s.threads)
+			fmt.Printf("%-12s %4d clients  round %d  %-8s %s, OSD %4.0f µs, %s operations, peak %d MiB, %d threads\n", row.name, clients, round+1,
+				g.name, s.result, perRequest(s.osd, s.requests), s.ops.per(s.requests), s.peak, s.threads)
 			all[g.name] = append(all[g.name], s)
 		}
 	}
+	c.bare = medianBare(floors)
 	for name, samples := range all {
 		slices.SortFunc(samples, func(a, b sample) int { return int(1000 * (a.rate() - b.rate())) })
 		c.samples[name] = samples[len(samples)/2]
@@ -250,12 +275,19 @@ func (r *radosStore) sample(row storeRow, g *gate, clients int) (s sample, err e
 	stop, threads := make(chan struct{}), make(chan int)
 	go func() { threads <- mostThreads(g.pid, stop) }()
 	gateCPU, osdCPU := cpuTime(g.pid), cpuTime(r.osd)
+	ops, err := operations(filepath.Dir(r.conf))
+	if err != nil {
+		return s, err
+	}
 	s.result, err = r.profiled(g.server, fmt.Sprintf("%s-%d", row.name, clients), func() (result, error) { return row.load(r, g, clients) })
 	s.peak = peakMemory(g.pid)
 	close(stop)
 	s.threads = <-threads
 	r.quiet()
 	s.cpu, s.osd = cpuTime(g.pid)-gateCPU, cpuTime(r.osd)-osdCPU
+	if now, err := operations(filepath.Dir(r.conf)); err == nil {
+		s.ops = now.minus(ops)
+	}
 	if err == nil && row.after != nil {
 		err = row.after(r, g, clients)
 	}
@@ -314,6 +346,12 @@ func (r *radosStore) print() {
 			figure(float64(a.p99.Microseconds())/1000), figure(float64(b.p99.Microseconds())/1000),
 			perRequest(a.cpu, a.requests), perRequest(b.cpu, b.requests), perRequest(a.osd, a.requests), perRequest(b.osd, b.requests),
 			a.peak, b.peak, a.threads, b.threads)
+	}
+	fmt.Println()
+	for _, c := range r.table {
+		if line := c.leaves(); line != "" {
+			fmt.Println(line)
+		}
 	}
 }
 

@@ -99,26 +99,50 @@ func (b *bench) stop() {
 	b.procs, b.ends = nil, nil
 }
 
-// addTopic makes a persistent topic with an HTTP endpoint and a notification
-// of the bucket "bench" for all creations.
+// stopBrokers ends what outlives the gateways.
+func (b *bench) stopBrokers() {
+	for _, cmd := range b.brokers {
+		_ = cmd.Process.Kill() // its files are removed
+		_ = cmd.Wait()
+	}
+	b.brokers = nil
+}
+
+// topicName is that of the topic of scenarios that have one.
+const topicName = "bench"
+
+// addTopic makes a persistent topic with an endpoint and a notification of the
+// bucket "bench" for all creations.
 func (s *server) addTopic(endpoint string) error { return s.addTopicTo("bench", endpoint) }
 
 func (s *server) addTopicTo(bucket, endpoint string) error {
-	c := s.client()
-	defer c.close()
-	form := url.Values{
-		"Action": {"CreateTopic"}, "Name": {"bench"},
-		"Attributes.entry.1.key": {"push-endpoint"}, "Attributes.entry.1.value": {endpoint},
-		"Attributes.entry.2.key": {"persistent"}, "Attributes.entry.2.value": {"true"},
+	if err := s.putTopic(topicName, endpoint); err != nil {
+		return err
+	}
+	return s.notify(bucket, topicName)
+}
+
+// putTopic makes a persistent topic, or gives it another endpoint.
+func (s *server) putTopic(name, endpoint string) error {
+	form := url.Values{"Action": {"CreateTopic"}, "Name": {name}}
+	for i, attr := range [...][2]string{{"push-endpoint", endpoint}, {"persistent", "true"}, {"amqp-exchange", "amq.topic"}} {
+		form.Set(fmt.Sprintf("Attributes.entry.%d.key", i+1), attr[0])
+		form.Set(fmt.Sprintf("Attributes.entry.%d.value", i+1), attr[1])
 	}
 	body := []byte(form.Encode())
 	sum := sha256.Sum256(body)
+	c := s.client()
+	defer c.close()
 	c.payload = hex.EncodeToString(sum[:]) // radosgw wants that signed
-	if _, err := c.expect(http.StatusOK, "POST", "/", "", body); err != nil {
-		return err
-	}
-	c.payload = unsignedPayload
-	doc := `<NotificationConfiguration><TopicConfiguration><Id>bench</Id><Topic>arn:aws:sns:default::bench</Topic>` +
+	_, err := c.expect(http.StatusOK, "POST", "/", "", body)
+	return err
+}
+
+// notify has a topic get all creations of a bucket.
+func (s *server) notify(bucket, topic string) error {
+	c := s.client()
+	defer c.close()
+	doc := `<NotificationConfiguration><TopicConfiguration><Id>bench</Id><Topic>arn:aws:sns:default::` + topic + `</Topic>` +
 		`<Event>s3:ObjectCreated:*</Event></TopicConfiguration></NotificationConfiguration>`
 	_, err := c.expect(http.StatusOK, "PUT", "/"+bucket, "notification=", []byte(doc))
 	return err

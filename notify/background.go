@@ -171,10 +171,12 @@ func (f *forgetter) add(s *Service, ref store.OpRef) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.refs = append(f.refs, ref)
-	if f.ids == nil {
-		f.ids = make(map[store.OpID]bool)
+	if s.shared != nil { // else nobody asks
+		if f.ids == nil {
+			f.ids = make(map[store.OpID]bool)
+		}
+		f.ids[ref.ID] = true
 	}
-	f.ids[ref.ID] = true
 	if f.busy {
 		return
 	}

@@ -26,7 +26,7 @@ func soloRig(t *testing.T, opt Options) (*fleet, *fleetMember) {
 // The client has its answer while the event is on its way; the next change of
 // the key waits for it, and so does the end of the service.
 func TestBehind_AnsweredFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f, m := soloRig(t, Options{})
 		m.link.slow(time.Second)
 		put := func(key, etag string) time.Duration {
@@ -81,7 +81,7 @@ func TestBehind_AnsweredFirst(t *testing.T) {
 func TestBehind_Away(t *testing.T) {
 	for _, away := range []time.Duration{5 * time.Second, 10 * time.Minute} {
 		t.Run(away.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				f, m := soloRig(t, Options{})
 				p, err := m.reserve(ObjectCreatedPut, "k", store.Attrs{})
 				if err != nil {
@@ -121,7 +121,7 @@ func TestBehind_Away(t *testing.T) {
 // The process dies between its answer and the event: the next one has it in
 // its queue before anything new.
 func TestBehind_Killed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f, m := soloRig(t, Options{DrainTimeout: time.Millisecond})
 		for i := range 3 {
 			p, err := m.reserve(ObjectCreatedPut, fmt.Sprint("k", i), store.Attrs{})
@@ -178,7 +178,7 @@ func (m *fleetMember) rigStats(f *fleet) (sum TopicStats) {
 
 // Several topics cost one round trip, not one each.
 func TestBehind_TopicsAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := newFleet(t, Options{})
 		m := f.add("a", "a", nil, true)
 		var rules []Rule
@@ -213,7 +213,7 @@ func TestBehind_TopicsAtOnce(t *testing.T) {
 // A commit that took effect, though its answer was lost even to the driver, is
 // at worst repeated, and not after a later change.
 func TestBehind_AnswerLost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f, m := soloRig(t, Options{})
 		m.link.loseCommits(1)
 		m.put("k", "1")
@@ -231,7 +231,7 @@ func TestBehind_AnswerLost(t *testing.T) {
 // A reservation that vanished although it is fresh was resolved by nobody who
 // knows: its event is queued all the same.
 func TestBehind_ReservationGone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f, m := soloRig(t, Options{})
 		p, err := m.reserve(ObjectCreatedPut, "k", store.Attrs{})
 		if err != nil {
@@ -252,7 +252,7 @@ func TestBehind_ReservationGone(t *testing.T) {
 // A reservation whose queue was deleted and made again is not one that somebody
 // else has ended.
 func TestBehind_QueueMadeAnew(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f, m := soloRig(t, Options{Shards: 1})
 		p, err := m.reserve(ObjectCreatedPut, "k", store.Attrs{})
 		if err != nil {
@@ -275,7 +275,7 @@ func TestBehind_QueueMadeAnew(t *testing.T) {
 func TestBehind_AgeByOwnClock(t *testing.T) {
 	for _, off := range []time.Duration{-time.Hour, time.Hour} {
 		t.Run(off.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				f, m := soloRig(t, Options{Shards: 1})
 				topic := m.define("t", "time_to_live", "30", "max_retries", "0")
 				f.endpoint.refuse = true
@@ -315,7 +315,7 @@ func TestBehind_AgeByOwnClock(t *testing.T) {
 // What a newer version, or somebody who has no intents, reserved on a shared
 // server is left alone.
 func TestBehind_StrangeReservations(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f, m := soloRig(t, Options{Shards: 1})
 		q, err := f.queues.Open(t.Context(), ":t")
 		if err != nil {

@@ -109,11 +109,11 @@ func (s *Service) catchUpSome(ctx context.Context, key string) (n int, err error
 	if len(turn) == 0 {
 		return 0, err
 	}
-	unlock, err := s.lockKey(ctx, key)
+	lock, err := s.lockKey(ctx, key)
 	if err != nil {
 		return 0, err
 	}
-	defer unlock()
+	defer lock.unlock()
 	ended := false // the one before, which may be all that the next one waited for
 	for _, op := range s.late.list(key) {
 		if !turn[op] && !ended {
@@ -161,11 +161,11 @@ func (s *Service) takeOver(ctx context.Context, op *openOp) error {
 		before.queues = list[0].in.queues
 	}
 	s.log.Info("events of a gateway that is gone", "op", ref.ID, "bucket", ref.Bucket, "key", ref.Key, "reservations", len(list))
-	unlock, err := s.lockKey(ctx, op.orderKey())
+	lock, err := s.lockKey(ctx, op.orderKey())
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.unlock()
 	s.late.add(before)
 	return nil
 }

@@ -12,12 +12,21 @@ import (
 // entryV2 is an entry with what its record is made of: less than half as much to
 // be kept, and to be sent to a server of queues and back, as the record itself.
 // A record that is made again is the same.
-const entryV2 = 0x02
+const (
+	entryV2 = 0x02
+	entryV3 = 0x03 // with the origin
+)
 
 // appendCompact appends an entry of a change for one rule.
 func appendCompact(b []byte, f *facts, region, rule string, t *Topic, s shown, created time.Time) []byte {
-	b = append(b, entryV2, 0, 0, 0, 0)
-	e := encoder{appendDelivery(b, t, created)}
+	version := byte(entryV2)
+	if !f.isZero() {
+		version = entryV3
+	}
+	b = append(b, version, 0, 0, 0, 0)
+	e := encoder{b}
+	e.num(uint64(created.UnixNano()))
+	e.delivery(t)
 	e.num(uint64(f.typ))
 	for _, text := range [...]string{region, rule, t.OpaqueData, f.bucket, f.tenant, f.owner, f.id, f.key, f.principal, f.requestID, f.hostID, s.version, s.obj.ETag} {
 		e.str(text)
@@ -32,6 +41,11 @@ func appendCompact(b []byte, f *facts, region, rule string, t *Topic, s shown, c
 		e.str(p.val)
 	}
 	e.str(s.obj.Attrs[AttrTags])
+	if version == entryV3 {
+		for _, p := range f.fields() {
+			e.str(*p)
+		}
+	}
 	return e.b
 }
 
@@ -42,9 +56,10 @@ func mayCompact(s shown) bool {
 }
 
 // decodeCompact reads what follows the checksum.
-func decodeCompact(b []byte) (entry, error) {
-	d := decoder{b: b}
-	e := decodeDelivery(&d)
+func decodeCompact(version byte, b []byte) (entry, error) {
+	d := decoder{b: b, text: string(b)}
+	e := entry{created: time.Unix(0, int64(d.num()))}
+	d.delivery(&e)
 	f := facts{typ: EventType(d.num())}
 	var region, rule, opaque string
 	var s shown
@@ -66,6 +81,12 @@ func decodeCompact(b []byte) (entry, error) {
 		}
 		obj.Attrs[AttrTags] = tags
 	}
+	if version == entryV3 {
+		for _, p := range e.fields() {
+			*p = d.str()
+		}
+		d.bad = d.bad || e.isZero()
+	}
 	s.obj = &obj
 	if d.bad || len(d.b) != 0 || !mayCompact(s) {
 		return entry{}, fmt.Errorf("%w: entry", errUndecodable)
@@ -75,30 +96,52 @@ func decodeCompact(b []byte) (entry, error) {
 	return e, nil
 }
 
-// appendDelivery appends what delivery needs of an entry beside its record, but
-// for the order.
-func appendDelivery(b []byte, t *Topic, created time.Time) []byte {
-	e := encoder{b}
-	e.num(uint64(created.UnixNano()))
+// decodeCompactHead is decodeCompact without what is needed for the record only.
+func decodeCompactHead(version byte, b []byte) (head, error) {
+	d := decoder{b: b}
+	h := head{created: time.Unix(0, int64(d.num()))}
+	arn := d.bytes()
+	d.skip(2)     // endpoint, arguments
+	for range 4 { // limits, type
+		d.num()
+	}
+	d.skip(3) // region, rule, opaque data
+	var f facts
+	f.bucket, f.tenant = d.str(), d.str()
+	d.skip(2) // owner, bucket's id
+	f.key = d.str()
+	d.skip(5) // principal, request, host, version, ETag
+	s := shown{seq: d.num(), when: time.Unix(0, int64(d.num()))}
+	d.num()                 // size
+	d.skip(2*d.count() + 1) // metadata, tags
+	if version == entryV3 {
+		any := false
+		for range f.fields() {
+			any = len(d.bytes()) > 0 || any
+		}
+		d.bad = d.bad || !any
+	}
+	if d.bad || len(d.b) != 0 || len(arn) == 0 || !mayCompact(s) {
+		return head{}, fmt.Errorf("%w: entry", errUndecodable)
+	}
+	h.order = f.orderKey()
+	return h, nil
+}
+
+// delivery appends what delivery needs of a topic.
+func (e *encoder) delivery(t *Topic) {
 	e.str(t.ARN)
 	e.str(t.Dest.PushEndpoint)
 	e.str(t.Dest.Args)
-	e.num(uint64(t.Dest.TimeToLive))
-	e.num(uint64(t.Dest.MaxRetries))
-	e.num(uint64(t.Dest.RetrySleep))
-	return e.b
+	for _, l := range [...]Limit{t.Dest.TimeToLive, t.Dest.MaxRetries, t.Dest.RetrySleep} {
+		e.num(uint64(l))
+	}
 }
 
-func decodeDelivery(d *decoder) entry {
-	return entry{
-		created:  time.Unix(0, int64(d.num())),
-		arn:      d.str(),
-		endpoint: d.str(),
-		args:     d.str(),
-		ttl:      Limit(d.num()),
-		retries:  Limit(d.num()),
-		sleep:    Limit(d.num()),
-	}
+// delivery reads what encoder.delivery wrote.
+func (d *decoder) delivery(e *entry) {
+	e.arn, e.endpoint, e.args = d.str(), d.str(), d.str()
+	e.ttl, e.retries, e.sleep = Limit(d.num()), Limit(d.num()), Limit(d.num())
 }
 
 // sealed returns what follows the checksum, and the version; 0 when the

@@ -36,6 +36,7 @@ func TestCompact_Record(t *testing.T) {
 			bucket: text(t, "bucket"), tenant: text(t, "tenant"), owner: text(t, "owner"), id: text(t, "id"), key: text(t, "key"),
 			versionID: text(t, "version"), principal: text(t, "principal"), requestID: text(t, "request"), hostID: text(t, "host"),
 			versioned: rapid.Bool().Draw(t, "versioned"),
+			origin:    origin{text(t, "traceparent"), text(t, "tracestate"), text(t, "source")},
 		}}
 		topic := &Topic{Name: "t", ARN: in.arn, OpaqueData: text(t, "opaque"), Dest: Dest{PushEndpoint: "http://h", Args: "a=b", TimeToLive: 5, MaxRetries: Unset, RetrySleep: 7}}
 		out := &store.Outcome{Changed: true, Seq: rapid.Uint64Range(1e18, 1<<62).Draw(t, "seq"), Info: info("info"), Prior: info("prior")}
@@ -47,7 +48,7 @@ func TestCompact_Record(t *testing.T) {
 		if want := appendRecord(nil, &in.facts, "region", in.rules[0].id, topic.OpaqueData, out); !bytes.Equal(e.record, want) {
 			t.Fatalf("record\n%s\nwant\n%s", e.record, want)
 		}
-		if e.order != in.orderKey() || e.arn != in.arn || e.endpoint != "http://h" || e.args != "a=b" || e.ttl != 5 || e.retries != Unset || e.sleep != 7 ||
+		if e.origin != in.origin || e.order != in.orderKey() || e.arn != in.arn || e.endpoint != "http://h" || e.args != "a=b" || e.ttl != 5 || e.retries != Unset || e.sleep != 7 ||
 			time.Since(e.created).Abs() > time.Hour {
 			t.Fatalf("entry = %+v", e)
 		}
@@ -95,5 +96,62 @@ func FuzzCompact(f *testing.F) {
 		if again, err := decodeOwnEntry(e.renewed(e.created)); err != nil || !bytes.Equal(again.record, e.record) || again.order != e.order {
 			t.Errorf("round trip of %x: %v", b, err)
 		}
+	})
+}
+
+// wantHead: decodeHead gives what decodeEntry gives, and takes what that takes.
+func wantHead(t *testing.T, b []byte) {
+	t.Helper()
+	e, wantErr := decodeEntry(b)
+	got, err := decodeHead(b)
+	if ok := wantErr == nil && e.arn != ""; ok != (err == nil) {
+		t.Errorf("decodeHead of %x = %v, of the whole %v, topic %q", b, err, wantErr, e.arn)
+	} else if ok && (!got.created.Equal(e.created) || got.order != e.order) {
+		t.Errorf("decodeHead of %x = %+v, want %v, %q", b, got, e.created, e.order)
+	}
+}
+
+func TestHead(t *testing.T) {
+	in := goldenIntent()
+	topic := &Topic{Name: "t", ARN: in.arn, OpaqueData: "o"}
+	traced := *in
+	traced.traceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	tenant := *in
+	tenant.tenant = "tenant"
+	for _, in := range []*intent{in, &traced, &tenant} {
+		for _, seq := range []uint64{7, 2e18} { // not compact, compact
+			out := &store.Outcome{Changed: true, Seq: seq, Info: &store.Info{Size: 1, ETag: "e", ModTime: time.Unix(1e9, 1), Attrs: store.Attrs{"x-amz-meta-a": "1", AttrTags: "k=v"}}}
+			for _, own := range in.entries("region", topic, out) {
+				if _, err := decodeHead(own); err != nil {
+					t.Errorf("decodeHead: %v", err)
+				}
+				wantHead(t, own)
+				for i := range own {
+					wantHead(t, own[:i])
+				}
+				rgw, err := Recode(own, EntriesRGW)
+				if err != nil {
+					t.Fatal(err)
+				}
+				wantHead(t, rgw)
+			}
+		}
+	}
+}
+
+func FuzzHead(f *testing.F) {
+	in := goldenIntent()
+	out := &store.Outcome{Changed: true, Seq: 2e18, Info: &store.Info{Size: 1, ETag: "e", ModTime: time.Unix(1e9, 1), Attrs: store.Attrs{"x-amz-meta-a": "1", AttrTags: "k=v"}}}
+	for range 2 {
+		for _, e := range in.entries("region", &Topic{Name: "t", ARN: in.arn, OpaqueData: "o"}, out) {
+			f.Add(e)
+		}
+		in.sourceIP = "192.0.2.1"
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > entryStart {
+			b = sealEntry(bytes.Clone(b)) // else nothing gets past the checksum
+		}
+		wantHead(t, b)
 	})
 }

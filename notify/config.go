@@ -2,6 +2,8 @@ package notify
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -28,6 +30,43 @@ type Rule struct {
 	ID       string      `json:"Id"`
 	Events   []EventType `json:"Events"`
 	Filter   Filter      `json:"Filter"`
+	// Kind is that of the element that it was put as, and is shown as.
+	Kind RuleKind `json:"Kind,omitempty"`
+	// TopicOwner is the topic's owner when the rule was put. A topic of that name
+	// that somebody else made afterwards gets nothing; empty: not known.
+	TopicOwner string `json:"TopicOwner,omitempty"`
+	// PutARN is the ARN that was put, of a Kind other than RuleTopic.
+	PutARN string `json:"PutArn,omitempty"`
+}
+
+// RuleKind tells what a rule is put as: S3 has rules for topics, queues and
+// functions. Here a topic stands behind all of them.
+type RuleKind string
+
+// The kinds of rules.
+const (
+	RuleTopic    RuleKind = ""
+	RuleQueue    RuleKind = "Queue"
+	RuleFunction RuleKind = "CloudFunction"
+)
+
+// ParseRuleARN reads the ARN of a rule of a kind. Beside a topic's own it may
+// be that of a queue or function of the topic's name:
+// "arn:aws:sqs:REGION:TENANT:NAME", "arn:aws:lambda:REGION:TENANT:function:NAME".
+// Errors: ErrInvalidARN.
+func ParseRuleARN(kind RuleKind, arn string) (tenant, name string, err error) {
+	p := strings.SplitN(arn, ":", 6)
+	if kind != RuleTopic && len(p) == 6 && p[0] == "arn" && p[1] != "" {
+		name, ok := p[5], kind == RuleQueue && p[2] == "sqs"
+		if kind == RuleFunction && p[2] == "lambda" {
+			name, ok = strings.CutPrefix(p[5], "function:")
+			name, _, _ = strings.Cut(name, ":") // a version or alias
+		}
+		if ok && name != "" {
+			return p[4], name, nil
+		}
+	}
+	return ParseTopicARN(arn)
 }
 
 // Filter says which objects a rule is about: all of its parts must match. The
@@ -76,17 +115,29 @@ func (r *Rule) Validate() error {
 	if r.ID == "" {
 		return fmt.Errorf("%w: empty notification id", ErrInvalidAttribute)
 	}
-	if _, _, err := ParseTopicARN(r.TopicARN); err != nil {
+	if _, _, err := ParseRuleARN(r.Kind, r.TopicARN); err != nil {
 		return err
 	}
 	_, err := compileKeyFilter(r.Filter.Key.FilterRules)
 	return err
 }
 
-// key tells rules apart: the same id with another topic is another rule (RGW).
-func (r *Rule) key() string {
+// MadeID is an id for a rule that was put without one: that of another only if
+// all else is the same, so that the document may be put again.
+func (r *Rule) MadeID() string {
+	sum := sha256.Sum256([]byte(FormatRules([]Rule{*r})))
+	return hex.EncodeToString(sum[:16])
+}
+
+// ruleKey tells rules apart: the same id with another topic is another rule. As
+// in RGW, a topic of the same name in another tenant counts as the same: so a
+// bucket moves to the topic of its owner's new account. (RGW joins id and name,
+// and so takes some for the same that are not.)
+type ruleKey struct{ id, topic string }
+
+func (r *Rule) key() ruleKey {
 	_, name, _ := ParseTopicARN(r.TopicARN)
-	return r.ID + "_" + name
+	return ruleKey{r.ID, name}
 }
 
 // ParseRules decodes the bucket attribute; an empty one gives no rules.
@@ -122,7 +173,7 @@ func MergeRules(have, put []Rule) []Rule {
 		return nil
 	}
 	out := slices.Clone(have)
-	at := make(map[string]int, len(have)+len(put))
+	at := make(map[ruleKey]int, len(have)+len(put))
 	for i := range slices.Backward(out) { // of equal keys the first counts
 		at[out[i].key()] = i
 	}
@@ -280,11 +331,18 @@ func (f *attrFilter) match(attrs store.Attrs) bool {
 type compiledRule struct {
 	id     string
 	arn    string
-	tenant string // of the topic
-	topic  string // its name
+	record string // of the topic: see knownRecord
+	owner  string // see Rule.TopicOwner
 	events EventType
 	key    keyFilter
 	attrs  attrFilter
+	alone  []intentRule // where it is the one that fires, with no filter left
+}
+
+// decodeRules compiles the rules that a bucket's attribute has.
+func decodeRules(attr string) ([]compiledRule, error) {
+	rules, err := ParseRules(attr)
+	return compileRules(rules), err
 }
 
 // compileRules leaves out rules that cannot match anything: a broken one must
@@ -301,16 +359,19 @@ func compileRules(rules []Rule) []compiledRule {
 			continue
 		}
 		c := compiledRule{
-			id: r.ID, arn: r.TopicARN, tenant: tenant, topic: name, key: key,
+			id: r.ID, arn: r.TopicARN, record: knownRecord(tenant, name), owner: r.TopicOwner, key: key,
 			attrs: attrFilter{r.Filter.Metadata.FilterRules, r.Filter.Tags.FilterRules},
 		}
 		for _, e := range r.Events {
 			c.events |= e
 		}
+		c.alone = []intentRule{{id: c.id}}
 		out = append(out, c)
 	}
 	// Rules of one topic side by side: they share a reservation.
-	slices.SortStableFunc(out, func(a, b compiledRule) int { return cmp.Compare(a.arn, b.arn) })
+	slices.SortStableFunc(out, func(a, b compiledRule) int {
+		return cmp.Or(cmp.Compare(a.arn, b.arn), cmp.Compare(a.owner, b.owner))
+	})
 	return out
 }
 

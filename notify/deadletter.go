@@ -26,6 +26,11 @@ const deadPage = 256
 // queueOf gives no dot.
 func deadQueue(queue string) string { return queue + ".dead" }
 
+// HoldsDeadLetters tells which queues must have made durable what they were
+// given when a Commit returns: what it stands for is removed elsewhere then. A
+// topic's own queue may have such a name, too.
+func HoldsDeadLetters(name string) bool { return strings.HasSuffix(name, ".dead") }
+
 // baseQueue is the name of the topic's first queue, of any of its queues.
 func baseQueue(name string) string {
 	if i := strings.LastIndexByte(name, '.'); i >= 0 {
@@ -108,7 +113,9 @@ func (d *deadLetters) bury(ctx context.Context, base string, letters ...deadLett
 }
 
 // baseLabel is topicLabel by the name of the queue.
-func baseLabel(base string) string { return strings.TrimPrefix(base, ":") }
+func baseLabel(base string) string {
+	return strings.TrimPrefix(strings.ReplaceAll(base, "%2E", "."), ":")
+}
 
 // open returns the queue of dead letters, which is made when first needed.
 // Errors: queue.ErrNoSuchQueue: the topic has no queues any more.

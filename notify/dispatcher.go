@@ -12,6 +12,7 @@ type dispatcher struct {
 	s       *Service
 	wg      sync.WaitGroup
 	workers map[string]*runningWorker // by queue
+	labels  map[string]time.Time      // of topics that have figures: when they were last there
 }
 
 type runningWorker struct {
@@ -32,7 +33,7 @@ func (w *runningWorker) ended() bool {
 var errMoved = errors.New("another gateway delivers it")
 
 func newDispatcher(s *Service) *dispatcher {
-	return &dispatcher{s: s, workers: make(map[string]*runningWorker)}
+	return &dispatcher{s: s, workers: make(map[string]*runningWorker), labels: make(map[string]time.Time)}
 }
 
 // run delivers until ctx is done and all workers have returned.
@@ -58,6 +59,7 @@ func (d *dispatcher) run(ctx context.Context) {
 // scan starts workers for queues that became this gateway's and stops those of
 // queues that are gone, or another's.
 func (d *dispatcher) scan(ctx context.Context) error {
+	began := time.Now()
 	topics, err := d.s.topics.All(ctx)
 	if err != nil {
 		return err
@@ -67,6 +69,7 @@ func (d *dispatcher) scan(ctx context.Context) error {
 	arns := make(map[string]bool)
 	for _, t := range topics {
 		arns[t.ARN] = true
+		d.labels[topicLabel(t)] = began
 		for _, i := range d.s.sharing.ours(t) {
 			name := ShardName(t.Dest.Queue, i)
 			wanted[name] = true
@@ -81,8 +84,22 @@ func (d *dispatcher) scan(ctx context.Context) error {
 			}
 		}
 	}
-	d.s.targets.keep(arns)
+	for _, label := range d.s.targets.keep(arns, began) {
+		d.labels[label] = began
+	}
+	d.forgetFigures(began)
 	return err
+}
+
+// forgetFigures drops those of topics that were gone before the last push to
+// them can have begun.
+func (d *dispatcher) forgetFigures(now time.Time) {
+	for label, seen := range d.labels {
+		if now.Sub(seen) > d.s.opt.ConnectTimeout+d.s.opt.PushTimeout {
+			d.s.metrics.forget(label)
+			delete(d.labels, label)
+		}
+	}
 }
 
 // ensure starts a queue's worker unless it runs; one that found its queue gone
@@ -99,6 +116,7 @@ func (d *dispatcher) ensure(ctx context.Context, t *Topic, name string) {
 		defer close(r.done)
 		defer cancel(nil)
 		defer d.s.working.set(name, false)
+		defer d.s.stalled.drop(name)
 		w.run(wctx)
 	})
 }

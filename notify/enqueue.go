@@ -16,7 +16,9 @@ type ending struct {
 	s      *Service
 	held   []*held // what was reserved
 	left   *openOp // what the resolver, or the next change of the key, goes on with; nil: nothing
-	unlock func()  // nil: there is no guard
+	op     openOp  // what left points to
+	lock   guardLock
+	locked bool // lock is; else there is no guard
 }
 
 // Ending what was begun has its own time: the client may be gone.
@@ -31,20 +33,20 @@ const (
 )
 
 // lockKey waits for the guard of a key. Errors: context.DeadlineExceeded.
-func (s *Service) lockKey(ctx context.Context, key string) (unlock func(), err error) {
-	unlock, wait := s.guard.tryLock(key)
-	if wait == nil {
-		return unlock, nil
+func (s *Service) lockKey(ctx context.Context, key string) (guardLock, error) {
+	lock, ok := s.guard.tryLock(key)
+	if ok {
+		return lock, nil
 	}
 	if s.remote {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, guardTimeout)
 		defer cancel()
 	}
-	if unlock, err = wait(ctx); err != nil {
-		return nil, fmt.Errorf("wait for earlier changes of %s: %w", key, err)
+	if err := lock.wait(ctx); err != nil {
+		return guardLock{}, fmt.Errorf("wait for earlier changes of %s: %w", key, err)
 	}
-	return unlock, nil
+	return lock, nil
 }
 
 // close gives everything back. It is called once.
@@ -57,8 +59,8 @@ func (e *ending) close() {
 	for _, h := range e.held {
 		e.s.live.remove(h)
 	}
-	if e.unlock != nil {
-		e.unlock()
+	if e.locked {
+		e.lock.unlock()
 	}
 }
 
@@ -97,6 +99,7 @@ func (e *ending) startCommit() bool {
 			return
 		}
 		defer e.s.background.leave()
+		e.s.metrics.stored.Add(float64(len(entries)))
 		e.s.fault("notify.queued")
 		e.left.held = nil
 		e.s.forgetter.add(e.s, e.left.ref)
@@ -138,17 +141,18 @@ func (e *ending) enqueue(ctx context.Context) {
 // commit commits the entries, to several queues at once where that takes round
 // trips. What cannot be committed now is left; it tells whether nothing is.
 func (e *ending) commit(ctx context.Context) bool {
-	errs := make([]error, len(e.held))
-	parallel(len(e.held), e.s.atOnce(), func(i int) {
-		errs[i] = errors.New("not committed") // if it panics
-		errs[i] = e.s.deliverTo(ctx, e.held[i], &e.left.outcome)
-	})
+	if len(e.held) == 1 {
+		e.held[0].err = e.s.deliverTo(ctx, e.held[0], &e.left.outcome)
+	} else {
+		parallel(len(e.held), e.s.atOnce(), func(i int) { e.held[i].err = e.s.deliverTo(ctx, e.held[i], &e.left.outcome) })
+	}
 	var left []*held
-	for i, h := range e.held {
-		if errs[i] != nil {
+	for _, h := range e.held {
+		if h.err != nil {
 			left = append(left, h)
 			e.s.metrics.deferred.Inc()
-			e.s.log.Error("commit entries, left to the resolver", "queue", h.name, "err", errs[i])
+			e.s.metrics.storeFailed.Add(float64(len(h.in.rules)))
+			e.s.log.Error("commit entries, left to the resolver", "queue", h.name, "err", h.err)
 		}
 	}
 	e.s.fault("notify.queued")
@@ -215,11 +219,15 @@ func (s *Service) giveUp(ctx context.Context, h *held) error {
 // compose returns the entries that the outcome gives, for the topic as it is
 // now. Errors: ErrNoSuchTopic.
 func (s *Service) compose(ctx context.Context, h *held, out *store.Outcome) (*Topic, [][]byte, error) {
-	tenant, name, err := ParseTopicARN(h.in.arn)
-	if err != nil {
-		return nil, nil, err
+	record := h.record
+	if record == "" {
+		tenant, name, err := ParseTopicARN(h.in.arn)
+		if err != nil {
+			return nil, nil, err
+		}
+		record = knownRecord(tenant, name)
 	}
-	topic, err := s.topics.Get(ctx, tenant, name)
+	topic, _, err := s.topics.load(ctx, record)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -248,6 +256,9 @@ func (s *Service) commitEntries(ctx context.Context, h *held, out *store.Outcome
 	h.tried = true
 	err = h.queue.Commit(ctx, h.id, entries)
 	switch {
+	case err == nil:
+		s.metrics.stored.Add(float64(len(entries)))
+		return nil
 	case errors.Is(err, queue.ErrNoSuchQueue):
 		s.handles.Delete(h.name)
 		if err := s.topics.repair(ctx, topic.Tenant(), topic.Name); err != nil {
@@ -257,7 +268,7 @@ func (s *Service) commitEntries(ctx context.Context, h *held, out *store.Outcome
 	default:
 		return err
 	}
-	return s.commitAnew(ctx, h, entries)
+	return s.commitAnew(ctx, h, topic, entries)
 }
 
 // forgotten tells that another process forgot the op: it has ended the op's
@@ -273,7 +284,7 @@ func (s *Service) forgotten(ctx context.Context, h *held) bool {
 
 // commitAnew commits entries by another reservation. It is made before the old
 // one goes: never neither. Errors: ErrFull.
-func (s *Service) commitAnew(ctx context.Context, h *held, entries [][]byte) error {
+func (s *Service) commitAnew(ctx context.Context, h *held, topic *Topic, entries [][]byte) error {
 	q, err := s.openQueue(ctx, h.name)
 	if err != nil {
 		return err
@@ -283,8 +294,13 @@ func (s *Service) commitAnew(ctx context.Context, h *held, entries [][]byte) err
 		size += int64(len(e))
 	}
 	id, err := q.Reserve(ctx, h.code, size, len(entries))
-	if errors.Is(err, queue.ErrFull) {
-		return ErrFull
+	for try := 0; errors.Is(err, queue.ErrFull); try++ {
+		if err := s.makeRoom(ctx, topic, q, size, len(entries), try); errors.Is(err, errDropped) {
+			return s.giveUp(ctx, h)
+		} else if err != nil {
+			return err
+		}
+		id, err = q.Reserve(ctx, h.code, size, len(entries))
 	}
 	if err != nil {
 		return err
@@ -292,5 +308,6 @@ func (s *Service) commitAnew(ctx context.Context, h *held, entries [][]byte) err
 	if err := q.Commit(ctx, id, entries); err != nil {
 		return err
 	}
+	s.metrics.stored.Add(float64(len(entries)))
 	return s.giveUp(ctx, h)
 }

@@ -1,10 +1,13 @@
 package notify
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"strings"
 	"time"
 
 	"herald/store"
@@ -14,9 +17,11 @@ import (
 // anything else again.
 const (
 	entryV1  = 0x01
+	entryV4  = 0x04 // entryV1 with the origin
 	intentV1 = 0x41
 	intentV2 = 0x42 // with the store's identity
 	intentV3 = 0x43 // with the maker
+	intentV4 = 0x44 // with the origin; the maker may be empty
 )
 
 // IntentNone is the intent of a reservation that stands for no op (dead letters,
@@ -47,6 +52,26 @@ type entry struct {
 	endpoint, args      string
 	ttl, retries, sleep Limit
 	record              []byte
+	origin
+}
+
+// event is the entry as pushers get it.
+func (e *entry) event() Event {
+	name, key, _ := strings.Cut(e.order, "/")
+	_, bucket := store.SplitStoreName(name)
+	return Event{
+		Record: e.record, Bare: isBare(e.record), Key: e.order, ID: idOf(e), Bucket: bucket, Object: key,
+		TraceParent: e.traceParent, TraceState: e.traceState,
+	}
+}
+
+// idOf is an event's ID: made of topic and record, it needs no place in queues,
+// and survives a move or a rebuild of the entry.
+func idOf(e *entry) string {
+	var room [1024]byte
+	b := append(append(append(room[:0], e.arn...), 0), e.record...)
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16])
 }
 
 // encoder appends length-prefixed fields.
@@ -69,8 +94,9 @@ func (e *encoder) flag(v bool) {
 
 // decoder reads what encoder wrote; after the first error everything is zero.
 type decoder struct {
-	b   []byte
-	bad bool
+	b    []byte
+	text string // ends with what b has: strings are made of it, or each anew if it is empty
+	bad  bool
 }
 
 func (d *decoder) num() uint64 {
@@ -94,23 +120,41 @@ func (d *decoder) bytes() []byte {
 	return out
 }
 
-func (d *decoder) str() string { return string(d.bytes()) }
+func (d *decoder) str() string {
+	p := d.bytes()
+	if d.text == "" {
+		return string(p)
+	}
+	end := len(d.text) - len(d.b)
+	return d.text[end-len(p) : end]
+}
+
+// skip passes over n strings.
+func (d *decoder) skip(n int) {
+	for range n {
+		d.bytes()
+	}
+}
 
 // entryStart is the version and the checksum of all that follows.
 const entryStart = 1 + 4
 
 // appendEntryHead appends all of an entry but its record, which follows as the
 // rest of the bytes; sealEntry then ends it.
-func appendEntryHead(b []byte, order string, t *Topic, created time.Time) []byte {
-	e := encoder{append(b, entryV1, 0, 0, 0, 0)}
+func appendEntryHead(b []byte, order string, t *Topic, created time.Time, o *origin) []byte {
+	version := byte(entryV1)
+	if !o.isZero() {
+		version = entryV4
+	}
+	e := encoder{append(b, version, 0, 0, 0, 0)}
 	e.num(uint64(created.UnixNano()))
 	e.str(order)
-	e.str(t.ARN)
-	e.str(t.Dest.PushEndpoint)
-	e.str(t.Dest.Args)
-	e.num(uint64(t.Dest.TimeToLive))
-	e.num(uint64(t.Dest.MaxRetries))
-	e.num(uint64(t.Dest.RetrySleep))
+	e.delivery(t)
+	if version == entryV4 {
+		for _, p := range o.fields() {
+			e.str(*p)
+		}
+	}
 	return e.b
 }
 
@@ -132,26 +176,46 @@ func decodeEntry(b []byte) (entry, error) {
 	return decodeRGWEntry(b)
 }
 
+// head is what is needed of an entry while it waits.
+type head struct {
+	created time.Time
+	order   string
+}
+
+// decodeHead reads an entry of any format without making its record, which takes
+// several times as much memory. It takes what decodeEntry takes, if it names a
+// topic.
+func decodeHead(b []byte) (head, error) {
+	if version, rest := sealed(b); version == entryV2 || version == entryV3 {
+		if h, err := decodeCompactHead(version, rest); err == nil {
+			return h, nil
+		}
+	}
+	e, err := decodeEntry(b)
+	if err == nil && e.arn == "" {
+		err = fmt.Errorf("%w: entry", errUndecodable)
+	}
+	return head{e.created, e.order}, err
+}
+
 // decodeOwnEntry reads what sealEntry ended.
 func decodeOwnEntry(b []byte) (entry, error) {
 	version, rest := sealed(b)
 	switch version {
-	case entryV2:
-		return decodeCompact(rest)
-	case entryV1:
+	case entryV2, entryV3:
+		return decodeCompact(version, rest)
+	case entryV1, entryV4:
 	default:
 		return entry{}, fmt.Errorf("%w: entry", errUndecodable)
 	}
 	d := decoder{b: rest}
-	e := entry{
-		created:  time.Unix(0, int64(d.num())),
-		order:    d.str(),
-		arn:      d.str(),
-		endpoint: d.str(),
-		args:     d.str(),
-		ttl:      Limit(d.num()),
-		retries:  Limit(d.num()),
-		sleep:    Limit(d.num()),
+	e := entry{created: time.Unix(0, int64(d.num())), order: d.str()}
+	d.delivery(&e)
+	if version == entryV4 {
+		for _, p := range e.fields() {
+			*p = d.str()
+		}
+		d.bad = d.bad || e.isZero()
 	}
 	e.record = d.b
 	if d.bad {
@@ -166,7 +230,7 @@ func (e *entry) renewed(created time.Time) []byte {
 		PushEndpoint: e.endpoint, Args: e.args,
 		TimeToLive: e.ttl, MaxRetries: e.retries, RetrySleep: e.sleep,
 	}}
-	return sealEntry(append(appendEntryHead(nil, e.order, &t, created), e.record...))
+	return sealEntry(append(appendEntryHead(nil, e.order, &t, created, &e.origin), e.record...))
 }
 
 // dump is the entry as `topic dump` shows it, without secrets.
@@ -216,13 +280,16 @@ type intentRule struct {
 func (in *intent) encode() []byte {
 	e := encoder{make([]byte, 0, 256)}
 	version := byte(intentV2)
-	if in.maker != "" {
+	switch {
+	case !in.isZero():
+		version = intentV4
+	case in.maker != "":
 		version = intentV3
 	}
 	e.b = append(e.b, version)
 	e.b = append(e.b, in.op[:]...)
 	e.str(in.store)
-	if in.maker != "" {
+	if version >= intentV3 {
 		e.str(in.maker)
 	}
 	e.num(uint64(in.typ))
@@ -239,6 +306,11 @@ func (in *intent) encode() []byte {
 	e.num(uint64(len(in.queues)))
 	for _, q := range in.queues {
 		e.str(q)
+	}
+	if version >= intentV4 {
+		for _, p := range in.fields() {
+			e.str(*p)
+		}
 	}
 	return e.b
 }
@@ -279,7 +351,7 @@ func decodeIntent(b []byte) (*intent, error) {
 		return &intent{}, nil
 	}
 	var in intent
-	if len(b) < 1+len(in.op) || b[0] != intentV1 && b[0] != intentV2 && b[0] != intentV3 {
+	if len(b) < 1+len(in.op) || b[0] < intentV1 || b[0] > intentV4 {
 		return nil, fmt.Errorf("%w: intent", errUndecodable)
 	}
 	in.op = store.OpID(b[1:])
@@ -287,9 +359,9 @@ func decodeIntent(b []byte) (*intent, error) {
 	if b[0] >= intentV2 {
 		in.store = d.str()
 	}
-	if b[0] == intentV3 {
+	if b[0] >= intentV3 {
 		in.maker = d.str()
-		d.bad = d.bad || in.maker == ""
+		d.bad = d.bad || in.maker == "" && b[0] == intentV3
 	}
 	in.typ = EventType(d.num())
 	in.versioned = d.num() != 0
@@ -301,6 +373,12 @@ func decodeIntent(b []byte) (*intent, error) {
 	}
 	for range d.count() {
 		in.queues = append(in.queues, d.str())
+	}
+	if b[0] >= intentV4 {
+		for _, p := range in.fields() {
+			*p = d.str()
+		}
+		d.bad = d.bad || in.isZero()
 	}
 	if d.bad || len(d.b) != 0 || in.op.IsZero() {
 		return nil, fmt.Errorf("%w: intent", errUndecodable)
@@ -322,7 +400,7 @@ func (in *intent) entries(region string, t *Topic, out *store.Outcome) [][]byte 
 			continue
 		}
 		if !mayCompact(s) {
-			b := appendEntryHead(nil, in.orderKey(), t, created)
+			b := appendEntryHead(nil, in.orderKey(), t, created, &in.origin)
 			list = append(list, sealEntry(appendShown(b, &in.facts, region, r.id, t.OpaqueData, s)))
 			continue
 		}
@@ -337,6 +415,7 @@ func (in *intent) entries(region string, t *Topic, out *store.Outcome) [][]byte 
 func (in *intent) estimate(region string, t *Topic, attrs store.Attrs, known bool) int64 {
 	const fixed, unknown, perPair = 1024, 4096, 24
 	n := fixed + 3*len(region) + 2*len(in.bucket) + 2*len(in.tenant) + len(in.owner) + len(in.facts.id) +
+		len(in.traceParent) + len(in.traceState) + len(in.sourceIP) +
 		2*len(in.key) + len(in.versionID) + len(in.principal) + len(in.requestID) + len(in.hostID) +
 		len(t.ARN) + len(t.Dest.PushEndpoint) + len(t.Dest.Args) + len(t.OpaqueData) + len(t.OpaqueData)/4
 	if !known {

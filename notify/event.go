@@ -28,7 +28,18 @@ type facts struct {
 	hostID    string
 	// versioned: the bucket is, or was; else records show no version.
 	versioned bool
+	origin
 }
+
+// origin is what RGW's records do not show of the request.
+type origin struct {
+	traceParent, traceState string // W3C trace context
+	sourceIP                string // for topics of S3's dialect
+}
+
+func (o *origin) isZero() bool { return *o == origin{} }
+
+func (o *origin) fields() [3]*string { return [...]*string{&o.traceParent, &o.traceState, &o.sourceIP} }
 
 func (f *facts) storeName() string { return store.StoreName(f.tenant, f.bucket) }
 
@@ -75,10 +86,9 @@ type shown struct {
 
 // shows returns what the record of an outcome shows.
 func (f *facts) shows(out *store.Outcome) shown {
-	var none store.Info
 	obj := f.subject(out)
 	if obj == nil {
-		obj = &none
+		obj = new(store.Info)
 	}
 	when := seqTime(out.Seq)
 	if !f.typ.Removes() && !obj.ModTime.IsZero() {

@@ -134,6 +134,13 @@ func (m modelOutcomes) List(_ context.Context, after store.OpID, max int) ([]sto
 	return out, nil
 }
 
+// kept is how many outcomes are not forgotten.
+func (m *modelStore) kept() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.outcomes)
+}
+
 func (m *modelStore) Forget(_ context.Context, refs ...store.OpRef) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"herald/queue"
@@ -98,7 +99,7 @@ func (s *Service) Dump(ctx context.Context, tenant, name string, max int) ([]Dum
 		if err != nil {
 			return nil, err
 		}
-		err = eachEntry(ctx, q, "", func(e queue.Entry) (bool, error) {
+		show := func(e queue.Entry) (bool, error) {
 			if len(out) >= max {
 				return false, nil
 			}
@@ -106,12 +107,44 @@ func (s *Service) Dump(ctx context.Context, tenant, name string, max int) ([]Dum
 				out = append(out, DumpEntry{shard, string(e.Marker), e.Attempts, entry.dump()})
 			}
 			return true, nil
-		})
-		if err != nil {
+		}
+		if err := eachWaiting(ctx, q, max, show); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// eachWaiting calls f with the entries of a queue, then with at most max that
+// wait in an outbox before it. These are read first: what is moved meanwhile is
+// not missed, and told from what is there by being equal.
+func eachWaiting(ctx context.Context, q queue.Queue, max int, f func(queue.Entry) (bool, error)) error {
+	var unsent []queue.Entry
+	if sender, ok := q.(queue.Sender); ok {
+		var err error
+		if unsent, err = sender.Unsent(ctx, max); err != nil {
+			return err
+		}
+	}
+	there := make(map[string]bool, len(unsent))
+	for _, e := range unsent {
+		there[string(e.Data)] = false
+	}
+	err := eachEntry(ctx, q, "", func(e queue.Entry) (bool, error) {
+		if _, ok := there[string(e.Data)]; ok {
+			there[string(e.Data)] = true
+		}
+		return f(e)
+	})
+	for _, e := range unsent {
+		if err != nil {
+			return err
+		}
+		if !there[string(e.Data)] {
+			_, err = f(e)
+		}
+	}
+	return err
 }
 
 // TopicHealth is the readiness of one topic.
@@ -122,7 +155,8 @@ type TopicHealth struct {
 }
 
 // Health returns the readiness of every topic with an endpoint: one is not
-// ready when its endpoint cannot be used or fails again and again.
+// ready when its endpoint cannot be used or fails again and again, or when its
+// events are stuck: see Options.StuckAfter.
 func (s *Service) Health(ctx context.Context) ([]TopicHealth, error) {
 	topics, err := s.topics.All(ctx)
 	if err != nil {
@@ -134,13 +168,8 @@ func (s *Service) Health(ctx context.Context) ([]TopicHealth, error) {
 			continue
 		}
 		h := TopicHealth{Topic: t.ARN, Ready: true}
-		if target := s.targets.peek(t.ARN); target != nil {
-			err = target.health()
-		} else {
-			err = checkEndpoint(s.endpoint(t))
-		}
-		if err != nil {
-			h.Ready, h.Detail = false, err.Error()
+		if err := s.endpointHealth(ctx, t); err != nil {
+			h.Ready, h.Detail = false, strings.ReplaceAll(err.Error(), "\n", "; ")
 		}
 		out = append(out, h)
 	}

@@ -201,10 +201,10 @@ func (s *Service) catchUpAll(ctx context.Context) error {
 			s.follow(key)
 			continue
 		}
-		unlock, err := s.lockKey(ctx, key)
+		lock, err := s.lockKey(ctx, key)
 		if err == nil {
 			err = s.catchUp(ctx, key)
-			unlock()
+			lock.unlock()
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()

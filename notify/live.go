@@ -13,22 +13,19 @@ import (
 // are renewed, and the resolver keeps off them.
 type liveSet struct {
 	mu  sync.Mutex // guards all below, and held.renewed and held.lost
-	set map[liveKey]*held
-}
-
-type liveKey struct {
-	queue string
-	id    queue.ID
+	set map[*held]struct{}
 }
 
 // held is one reservation of a change.
 type held struct {
-	in    *intent
-	topic *Topic // as it was when the reservation was made
-	name  string // of the queue
-	queue queue.Queue
-	id    queue.ID
-	code  []byte // the intent's encoding
+	in     *intent
+	topic  *Topic // as it was when the reservation was made
+	record string // of the topic; "": the intent tells
+	name   string // of the queue
+	queue  queue.Queue
+	id     queue.ID
+	code   []byte // the intent's encoding
+	err    error  // why it was not made, or not ended
 
 	renewed time.Time
 	lost    bool // somebody else ended it
@@ -40,24 +37,30 @@ func (l *liveSet) add(h *held) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.set == nil {
-		l.set = make(map[liveKey]*held)
+		l.set = make(map[*held]struct{})
 	}
 	h.renewed = time.Now()
 	h.lost = false
-	l.set[liveKey{h.name, h.id}] = h
+	l.set[h] = struct{}{}
 }
 
 func (l *liveSet) remove(h *held) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.set, liveKey{h.name, h.id})
+	delete(l.set, h)
 }
 
-func (l *liveSet) has(name string, id queue.ID) bool {
+// ids returns the reservations in a queue.
+func (l *liveSet) ids(name string) map[queue.ID]bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, ok := l.set[liveKey{name, id}]
-	return ok
+	ids := make(map[queue.ID]bool)
+	for h := range l.set {
+		if h.name == name {
+			ids[h.id] = true
+		}
+	}
+	return ids
 }
 
 // due returns the reservations that were not renewed for that long.
@@ -66,7 +69,7 @@ func (l *liveSet) due(age time.Duration) []*held {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var out []*held
-	for _, h := range l.set {
+	for h := range l.set {
 		if !h.lost && now.Sub(h.renewed) >= age {
 			out = append(out, h)
 		}

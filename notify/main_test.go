@@ -4,6 +4,8 @@ import (
 	"os"
 	"testing"
 
+	"herald/tests/redistest"
+
 	"go.uber.org/goleak"
 )
 
@@ -13,6 +15,6 @@ func TestMain(m *testing.M) {
 	}
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
-		goleak.IgnoreAnyFunction("herald/tests/redistest.start.func1.1"), // lives as long as the test binary
+		redistest.Redials(),
 	)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"herald/queue"
@@ -25,7 +24,7 @@ func threeStores(t *testing.T, opt Options) *fleet {
 }
 
 func TestMany_EvenShares(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := threeStores(t, Options{})
 		for _, m := range f.members {
 			m.define("u")
@@ -57,7 +56,7 @@ func TestMany_EvenShares(t *testing.T) {
 
 // Two gateways on one store, of which the topic's record came a moment ago.
 func TestMany_OneStore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := newFleet(t, Options{})
 		objects := newModelStore()
 		a := f.add("a", "s", objects, false)
@@ -91,7 +90,7 @@ func TestMany_OneStore(t *testing.T) {
 // A gateway that joins gets its part within a third of a lease, one that stops
 // in order gives it up at once; no event comes twice.
 func TestMany_JoinAndLeave(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := threeStores(t, Options{})
 		a, b, c := f.members[0], f.members[1], f.members[2]
 		a.run()
@@ -119,7 +118,7 @@ func TestMany_JoinAndLeave(t *testing.T) {
 // A gateway that cannot reach the queues any more, as one that died, is
 // replaced within a lease, and has stopped pushing by then.
 func TestMany_Death(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := threeStores(t, Options{})
 		a, b, c := f.members[0], f.members[1], f.members[2]
 		for _, m := range f.members {
@@ -180,7 +179,7 @@ func TestMany_Death(t *testing.T) {
 // Pushes in flight end with the lease, although the server does not answer to
 // the renewal; what comes back later is fenced.
 func TestMany_PauseBeyondLease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := newFleet(t, Options{Shards: 1, Lease: 9 * time.Second, PushTimeout: time.Hour})
 		a := f.add("a", "a", nil, true)
 		a.define("t")
@@ -224,7 +223,7 @@ func TestMany_PauseBeyondLease(t *testing.T) {
 
 // An owner whose acks come late, after another had the queue, changes nothing.
 func TestMany_Fenced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := newFleet(t, Options{Shards: 1})
 		a := f.add("a", "a", nil, true)
 		topic := a.define("t")
@@ -256,7 +255,7 @@ func TestMany_Fenced(t *testing.T) {
 
 // From its first look at a queue on an owner is safe from those before it.
 func TestMany_FenceShownFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := newFleet(t, Options{Shards: 1})
 		a := f.add("a", "a", nil, true)
 		a.define("t")
@@ -285,7 +284,7 @@ func TestMany_FenceShownFirst(t *testing.T) {
 // What is on its way when a queue moves is waited for longer than at the end
 // of the process.
 func TestMany_SlowEndpointMoves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := newFleet(t, Options{})
 		a := f.add("a", "a", nil, true)
 		a.define("t")
@@ -308,7 +307,7 @@ func TestMany_SlowEndpointMoves(t *testing.T) {
 
 // What is pushed while the lease is over by the clock alone: nothing.
 func TestMany_StoppedProcess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := newFleet(t, Options{})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -353,7 +352,7 @@ func TestMany_NoPushAfterLease(t *testing.T) {
 	}
 	w := newWorker(m.s, topic, ":t")
 	w.topic, w.target, w.win, w.results = topic, m.s.targets.of(topic), newWindow(4), make(chan pushed, 1)
-	w.win.add(&item{marker: "1", entry: e, raw: data, since: time.Now()}, time.Now())
+	w.win.add(&item{marker: "1", order: e.order, raw: data, since: time.Now()}, time.Now())
 	var cause error
 	w.hold = &holding{ // its timers have not run yet
 		until: time.Now().Add(-time.Hour), renewal: time.NewTimer(time.Hour), expiry: time.NewTimer(time.Hour),
@@ -366,7 +365,7 @@ func TestMany_NoPushAfterLease(t *testing.T) {
 
 // Each store settles its own reservations, at once if it is its only gateway.
 func TestMany_ForeignIntents(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := newFleet(t, Options{Shards: 2})
 		a := f.add("a", "store-a", nil, true)
 		a.define("t")
@@ -409,9 +408,38 @@ func TestMany_ForeignIntents(t *testing.T) {
 	})
 }
 
+// Reservations of outboxes are left alone: who made one ends it.
+func TestMany_OutboxIntents(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t, Options{Shards: 1})
+		a := f.add("a", "store-a", nil, true)
+		a.define("t")
+		names, err := f.queues.List(t.Context(), "")
+		if err != nil || len(names) != 1 {
+			t.Fatalf("queues = %v, %v", names, err)
+		}
+		q, err := f.queues.Open(t.Context(), names[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := q.Reserve(t.Context(), []byte(queue.OutboxIntent+"store-b/1"), 10, 1); err != nil {
+			t.Fatal(err)
+		}
+		a.openAs("store-a", true)
+		a.run()
+		time.Sleep(3 * time.Hour) // what cannot be read is buried after one
+		if st := a.stats("t"); st.Reservations != 1 || st.Entries != 0 {
+			t.Errorf("stats = %+v, want the reservation of the outbox", st)
+		}
+		if n := a.counter("herald_notify_foreign_reservations"); n != 1 {
+			t.Errorf("herald_notify_foreign_reservations = %v", n)
+		}
+	})
+}
+
 // With several gateways on a store only what is stale is settled.
 func TestMany_SharedStore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := newFleet(t, Options{Shards: 2})
 		objects := newModelStore()
 		a := f.add("a", "s", objects, false)
@@ -454,37 +482,5 @@ func TestMany_SharedStore(t *testing.T) {
 		if len(objects.outcomes) != 0 || len(objects.barred) != 1 {
 			t.Errorf("%d outcomes and %d bars left, want the bar of what may still run", len(objects.outcomes), len(objects.barred))
 		}
-	})
-}
-
-// An idle queue costs no renewal of a lease.
-func TestMany_IdleCost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := threeStores(t, Options{})
-		for _, m := range f.members {
-			m.run()
-		}
-		time.Sleep(10 * time.Second)
-		stop := f.load(f.members...)
-		time.Sleep(10 * time.Second)
-		stop()
-		f.done("t")
-		time.Sleep(time.Minute)
-		f.members[0].link.counts()
-		time.Sleep(10 * time.Minute)
-		calls := f.members[0].link.counts()
-		t.Logf("calls of one of three gateways with a topic of 11 idle queues in ten minutes: %v", calls)
-		if n := calls["acquire"] + calls["extend"] + calls["ack"] + calls["list"] + calls["wait"]; n != 0 {
-			t.Errorf("%d calls for queues where nothing happens", n)
-		}
-		// A Join a second for the gateways and one in ten for the topic.
-		if n := calls["join"]; n > 700 {
-			t.Errorf("%d joins in 600 seconds", n)
-		}
-		stop = f.load(f.members[1])
-		time.Sleep(200 * time.Millisecond)
-		stop()
-		time.Sleep(time.Second) // at once, all the same
-		f.endpoint.check(t, f.puts)
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"herald/store"
@@ -15,7 +14,7 @@ import (
 // Deleting a topic deletes its queues for all who share the name; the others'
 // publishers make them again.
 func TestMany_DeletedByAnother(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := newFleet(t, Options{})
 		a := f.add("a", "store-a", nil, true)
 		a.define("t")
@@ -63,7 +62,7 @@ func TestMany_DeletedByAnother(t *testing.T) {
 
 // What an interrupted deletion left is not deleted from under those who use it.
 func TestMany_SweepSparesStrangers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := newFleet(t, Options{Shards: 3})
 		b := f.add("b", "store-b", nil, true)
 		b.define("t")
@@ -97,7 +96,7 @@ func TestMany_SweepSparesStrangers(t *testing.T) {
 
 // A record that cannot be read stops nothing but its own topic.
 func TestMany_BadTopicRecord(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := newFleet(t, Options{Shards: 2})
 		a := f.add("a", "a", nil, true)
 		a.define("t")
@@ -114,5 +113,37 @@ func TestMany_BadTopicRecord(t *testing.T) {
 		if n := a.counter("herald_notify_bad_topics_total"); n != 1 {
 			t.Errorf("counted %v times", n)
 		}
+	})
+}
+
+// An idle queue costs no renewal of a lease.
+func TestMany_IdleCost(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := threeStores(t, Options{})
+		for _, m := range f.members {
+			m.run()
+		}
+		time.Sleep(10 * time.Second)
+		stop := f.load(f.members...)
+		time.Sleep(10 * time.Second)
+		stop()
+		f.done("t")
+		time.Sleep(time.Minute)
+		f.members[0].link.counts()
+		time.Sleep(10 * time.Minute)
+		calls := f.members[0].link.counts()
+		t.Logf("calls of one of three gateways with a topic of 11 idle queues in ten minutes: %v", calls)
+		if n := calls["acquire"] + calls["extend"] + calls["ack"] + calls["list"] + calls["wait"]; n != 0 {
+			t.Errorf("%d calls for queues where nothing happens", n)
+		}
+		// A Join a second for the gateways and one in ten for the topic.
+		if n := calls["join"]; n > 700 {
+			t.Errorf("%d joins in 600 seconds", n)
+		}
+		stop = f.load(f.members[1])
+		time.Sleep(200 * time.Millisecond)
+		stop()
+		time.Sleep(time.Second) // at once, all the same
+		f.endpoint.check(t, f.puts)
 	})
 }

@@ -1,52 +1,6 @@
 package notify
 
-import (
-	"sync"
-	"sync/atomic"
-
-	"herald/store"
-)
-
-// maxRuleSets bounds the cache of compiled rules; beyond it the cache starts
-// anew.
-const maxRuleSets = 4096
-
-// ruleCache keeps the compiled rules of buckets.
-type ruleCache struct {
-	sets sync.Map // bucket id -> *ruleSet
-	n    atomic.Int32
-}
-
-// ruleSet is a bucket's compiled rules; it is never changed.
-type ruleSet struct {
-	version uint64
-	attr    string
-	rules   []compiledRule
-}
-
-// of returns the rules of a bucket.
-func (c *ruleCache) of(b *store.BucketInfo) ([]compiledRule, error) {
-	attr := b.Attrs[AttrNotification]
-	if attr == "" {
-		return nil, nil
-	}
-	if v, ok := c.sets.Load(b.ID); ok {
-		// The text too: a version alone could be that of another record.
-		if set := v.(*ruleSet); set.version == b.Version() && set.attr == attr {
-			return set.rules, nil
-		}
-	}
-	rules, err := ParseRules(attr)
-	if err != nil {
-		return nil, err
-	}
-	set := &ruleSet{version: b.Version(), attr: attr, rules: compileRules(rules)}
-	if _, had := c.sets.Swap(b.ID, set); !had && c.n.Add(1) > maxRuleSets {
-		c.sets.Clear()
-		c.n.Store(0)
-	}
-	return set.rules, nil
-}
+import "herald/store"
 
 // Match is a rule's answer in Explain.
 type Match struct {
@@ -82,14 +36,25 @@ func Explain(rules []Rule, typ EventType, key string, attrs store.Attrs) []Match
 
 // group is the rules of one topic that a change matches.
 type group struct {
-	arn, tenant, topic string
-	rules              []intentRule
+	typ         EventType
+	arn, record string       // of the topic: see compiledRule
+	owner       string       // likewise, if known
+	rules       []intentRule // must not be changed
 }
 
-// matchRules groups the matching rules by topic. Attributes that are not known
-// yet (nil) leave their filters to be held against the outcome.
-func matchRules(rules []compiledRule, typ EventType, key string, attrs store.Attrs) []group {
-	var out []group
+// matchNames is matchRules for all names of a change.
+func matchNames(out []group, rules []compiledRule, c *Change) []group {
+	out = matchRules(out, rules, c.Type, c.Key, c.Attrs)
+	if c.Also != 0 {
+		out = matchRules(out, rules, c.Also, c.Key, c.Attrs)
+	}
+	return out
+}
+
+// matchRules appends the matching rules, grouped by topic. Attributes that are
+// not known yet (nil) leave their filters to be held against the outcome.
+func matchRules(out []group, rules []compiledRule, typ EventType, key string, attrs store.Attrs) []group {
+	first := len(out)
 	for i := range rules {
 		r := &rules[i]
 		if !r.match(typ, key) {
@@ -103,11 +68,16 @@ func matchRules(rules []compiledRule, typ EventType, key string, attrs store.Att
 				continue
 			}
 		}
-		if len(out) == 0 || out[len(out)-1].arn != r.arn {
-			out = append(out, group{arn: r.arn, tenant: r.tenant, topic: r.topic})
+		if n := len(out); n > first && out[n-1].arn == r.arn && out[n-1].owner == r.owner {
+			g := &out[n-1]
+			g.rules = append(g.rules, intentRule{r.id, later})
+			continue
 		}
-		g := &out[len(out)-1]
-		g.rules = append(g.rules, intentRule{r.id, later})
+		g := group{typ: typ, arn: r.arn, record: r.record, owner: r.owner, rules: r.alone}
+		if !later.isZero() {
+			g.rules = []intentRule{{r.id, later}}
+		}
+		out = append(out, g)
 	}
 	return out
 }

@@ -12,6 +12,8 @@ import (
 type metrics struct {
 	triggered, lost, pushOK, pushFailed prometheus.Counter
 	pending                             prometheus.Gauge
+	stored, storeFailed, missingConf    prometheus.Counter
+	inflight                            *prometheus.GaugeVec // topic
 
 	pushes       *prometheus.CounterVec // topic, result
 	pushSeconds  *prometheus.HistogramVec
@@ -20,6 +22,7 @@ type metrics struct {
 	dead         *prometheus.CounterVec // topic, reason
 	deadDropped  *prometheus.CounterVec
 	full         *prometheus.CounterVec
+	dropped      *prometheus.CounterVec // topic, how
 	skipped      *prometheus.CounterVec // reason
 	resolved     *prometheus.CounterVec // decision
 	deferred     prometheus.Counter
@@ -43,10 +46,15 @@ func newMetrics() *metrics {
 	}
 	return &metrics{
 		triggered:  counter("pubsub_event_triggered", "Events that matched a notification."),
-		lost:       counter("pubsub_event_lost", "Events that were lost: neither delivered nor kept as dead letters, of which there were too many."),
+		lost:       counter("pubsub_event_lost", "Events that were lost: neither delivered nor kept as dead letters: of those there were too many, or the topic has events dropped when its queue is full."),
 		pushOK:     counter("pubsub_push_ok", "Pushes that the endpoint acked."),
 		pushFailed: counter("pubsub_push_failed", "Pushes that failed."),
 		pending:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "pubsub_push_pending", Help: "Pushes in flight (not the backlog)."}),
+
+		stored:      counter("pubsub_store_ok", "Events that were put into queues."),
+		storeFailed: counter("pubsub_store_fail", "Events that could not be put into their queues at once; they are later."),
+		missingConf: counter("pubsub_missing_conf", "Events that matched a notification whose topic is gone."),
+		inflight:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "herald_topic_in_flight", Help: "Events on their way to the endpoint."}, []string{"topic"}),
 
 		pushes:       vec("herald_notify_pushes_total", "Pushes by result.", "topic", "result"),
 		pushSeconds:  histogram("herald_notify_push_seconds", "Time that a push took."),
@@ -55,6 +63,7 @@ func newMetrics() *metrics {
 		dead:         vec("herald_notify_dead_letters_total", "Events given up, by reason.", "topic", "reason"),
 		deadDropped:  vec("herald_notify_dead_letters_dropped_total", "Dead letters dropped because there were too many.", "topic"),
 		full:         vec("herald_notify_queue_full_total", "Requests refused because a queue was full.", "topic"),
+		dropped:      vec("herald_notify_dropped_total", "Events dropped because a queue was full, as the topic's when-full has it.", "topic", "how"),
 		skipped:      vec("herald_notify_skipped_total", "Notifications that were skipped, by reason.", "reason"),
 		resolved:     vec("herald_notify_resolved_total", "Reservations that the resolver ended, by decision.", "decision"),
 		deferred:     counter("herald_notify_deferred_total", "Commits of entries that were left to the resolver."),
@@ -67,8 +76,21 @@ func newMetrics() *metrics {
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.triggered, m.lost, m.pushOK, m.pushFailed, m.pending, m.pushes, m.pushSeconds, m.delivery,
-		m.retries, m.dead, m.deadDropped, m.full, m.skipped, m.resolved, m.deferred, m.workerPanics, m.leasesLost, m.badTopics, m.foreign,
+		m.stored, m.storeFailed, m.missingConf, m.inflight, m.triggered, m.lost, m.pushOK, m.pushFailed, m.pending, m.pushes, m.pushSeconds, m.delivery,
+		m.retries, m.dead, m.deadDropped, m.full, m.dropped, m.skipped, m.resolved, m.deferred, m.workerPanics, m.leasesLost, m.badTopics, m.foreign,
+	}
+}
+
+// forget drops the figures of a topic that is gone: whoever makes topics would
+// else leave something behind with each.
+func (m *metrics) forget(topic string) {
+	label := prometheus.Labels{"topic": topic}
+	m.inflight.DeletePartialMatch(label)
+	for _, c := range [...]*prometheus.CounterVec{m.pushes, m.retries, m.dead, m.deadDropped, m.full, m.dropped} {
+		c.DeletePartialMatch(label)
+	}
+	for _, h := range [...]*prometheus.HistogramVec{m.pushSeconds, m.delivery} {
+		h.DeletePartialMatch(label)
 	}
 }
 
@@ -105,6 +127,8 @@ var (
 	descOldest       = prometheus.NewDesc("herald_topic_oldest_age_seconds", "Age of the oldest event that waits; 0 when none does.", []string{"topic"}, nil)
 	descDead         = prometheus.NewDesc("herald_topic_dead_letters", "Dead letters that are kept.", []string{"topic"}, nil)
 	descQueueLen     = prometheus.NewDesc("persistent_topic_len", "Events that wait in a queue.", []string{"queue"}, nil)
+	descUp           = prometheus.NewDesc("herald_topic_endpoint_up", "1, or 0 while the endpoint fails again and again, of topics that this gateway delivers.", []string{"topic"}, nil)
+	descStalled      = prometheus.NewDesc("herald_topic_stalled_seconds", "For how long events have waited without any being delivered; 0 when some are, or none waits.", []string{"topic"}, nil)
 	descShards       = prometheus.NewDesc("herald_notification_shards_owned", "Queues of topics that this gateway delivers.", nil, nil)
 	descBackground   = prometheus.NewDesc("herald_notify_commits_behind_requests", "Changes that were answered and whose events are on their way to a queue on a server.", nil, nil)
 	descLate         = prometheus.NewDesc("herald_notify_late_changes", "Changes whose events are not in their queues yet, as earlier ones of the key are to come first, or there is no room.", nil, nil)
@@ -116,7 +140,7 @@ type topicCollector struct{ s *Service }
 
 // Describe implements prometheus.Collector.
 func (c *topicCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range [...]*prometheus.Desc{descEntries, descBytes, descReservations, descOldest, descDead, descQueueLen, descQueueSize, descShards, descBackground, descLate} {
+	for _, d := range [...]*prometheus.Desc{descEntries, descBytes, descReservations, descOldest, descDead, descUp, descStalled, descQueueLen, descQueueSize, descShards, descBackground, descLate} {
 		ch <- d
 	}
 }
@@ -142,9 +166,17 @@ func (c *topicCollector) topic(ctx context.Context, ch chan<- prometheus.Metric,
 	gauge := func(d *prometheus.Desc, v float64, label string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, label)
 	}
+	if target := c.s.targets.peek(t.ARN); target != nil {
+		up := 1.0
+		if target.health() != nil {
+			up = 0
+		}
+		gauge(descUp, up, topicLabel(t))
+	}
 	if t.Dest.Queue == "" {
 		return
 	}
+	gauge(descStalled, c.s.stalled.topic(t, time.Now()).Seconds(), topicLabel(t))
 	ours := func(i int) bool { return !c.s.remote || c.s.working.has(ShardName(t.Dest.Queue, i)) }
 	var sum TopicStats
 	any := false

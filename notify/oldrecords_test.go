@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"herald/queue"
@@ -88,7 +87,7 @@ func TestTopics_OldRecords(t *testing.T) {
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, oldRecordsRun)
+			bubble(t, oldRecordsRun)
 		})
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"herald/store"
@@ -214,7 +213,7 @@ func TestOrder_OneStore(t *testing.T) {
 	}
 	for i := range rounds {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				o := newOrdering(newFleet(t, Options{Shards: 2, Lease: 10 * time.Second, StaleAge: time.Duration(30+rand.N(90)) * time.Second}))
 				o.objects.flaky = true
 				o.endpoint.takes = 0
@@ -277,7 +276,7 @@ func (o *ordering) suffer(ctx context.Context, wg *sync.WaitGroup, list []*fleet
 // A gateway that pauses with an event on its way, until another one has taken
 // that over, does not queue it again, nor do later events wait for two minutes.
 func TestOrder_PausedComesBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := newFleet(t, Options{Shards: 1})
 		o := newOrdering(f)
 		a, b := o.join("a"), o.join("b")

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 	"herald/queue/redis"
 	"herald/store"
 	"herald/store/posix"
+	"herald/tests/processtest"
 	"herald/tests/redistest"
 )
 
@@ -185,9 +185,8 @@ func (g *processGateway) put(ctx context.Context, key, etag string) error {
 type gatewayProcess struct {
 	t      *testing.T
 	config gatewayConfig
-	cmd    *exec.Cmd
+	p      *processtest.Process
 	input  io.Closer
-	done   chan error
 }
 
 // start begins it. It ends with its input, so also with the test.
@@ -197,33 +196,20 @@ func (p *gatewayProcess) start() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.cmd = exec.Command(os.Args[0])
-	p.cmd.Env = append(os.Environ(), gatewayEnv+"="+string(config))
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), gatewayEnv+"="+string(config))
 	logs, err := os.OpenFile(p.config.Dir+"/log", os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	defer logs.Close() // the child has its own
-	p.cmd.Stderr = logs
-	if p.input, err = p.cmd.StdinPipe(); err != nil {
+	cmd.Stderr = logs
+	if p.input, err = cmd.StdinPipe(); err != nil {
 		p.t.Fatal(err)
 	}
-	if p.done, err = startProcess(p.cmd); err != nil {
+	if p.p, err = processtest.Start(cmd); err != nil {
 		p.t.Fatal(err)
 	}
-}
-
-func (p *gatewayProcess) signal(sig syscall.Signal) {
-	p.t.Helper()
-	if err := p.cmd.Process.Signal(sig); err != nil {
-		p.t.Error(err)
-	}
-}
-
-// kill ends it as a crash does.
-func (p *gatewayProcess) kill() {
-	p.signal(syscall.SIGKILL)
-	<-p.done
 }
 
 // stop ends it in order.
@@ -231,20 +217,21 @@ func (p *gatewayProcess) stop() {
 	p.t.Helper()
 	_ = p.input.Close() // it may be gone
 	select {
-	case err := <-p.done:
-		if err != nil {
+	case <-p.p.Done():
+		if err := p.p.Wait(); err != nil {
 			log, _ := os.ReadFile(p.config.Dir + "/log")
 			p.t.Errorf("gateway %s: %v\n%s", p.config.Name, err, log)
 		}
 	case <-time.After(2 * time.Minute):
 		p.t.Errorf("gateway %s does not end", p.config.Name)
-		p.kill()
+		p.p.Kill()
 	}
 }
 
 // Processes that are killed, and stopped for longer than their leases: every
 // change has its event, in order, and nothing else has.
 func TestProcess_KilledAndPaused(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	sink := newSink(t, nil)
 	var list []*gatewayProcess
@@ -254,9 +241,7 @@ func TestProcess_KilledAndPaused(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.start()
-		t.Cleanup(func() {
-			_ = p.cmd.Process.Kill() // most often it has ended
-		})
+		t.Cleanup(func() { p.p.Kill() }) // most often it has ended
 		list = append(list, p)
 	}
 	rounds := 12
@@ -268,12 +253,14 @@ func TestProcess_KilledAndPaused(t *testing.T) {
 		p := list[rand.N(len(list))]
 		before := len(sink.got())
 		if round%3 == 2 {
-			p.signal(syscall.SIGSTOP)
+			err := p.p.Pause()
 			time.Sleep(brisk().Lease + brisk().Lease/2) // it is what is tested
-			p.signal(syscall.SIGCONT)
+			if err := errors.Join(err, p.p.Resume()); err != nil {
+				t.Error(err)
+			}
 		} else {
 			time.Sleep(rand.N(500 * time.Millisecond))
-			p.kill()
+			p.p.Kill()
 			p.start()
 		}
 		longUntil(t, "more events", func() bool { return len(sink.got()) > before+100 })

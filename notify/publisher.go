@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"herald/queue"
@@ -14,7 +13,10 @@ import (
 
 // Change is what s3api is about to do to one object.
 type Change struct {
-	Type      EventType
+	Type EventType
+	// Also is a second name of the event, or 0: rules that subscribe to both
+	// get it twice (RGW, of lifecycle).
+	Also      EventType
 	Bucket    *store.BucketInfo // its "notification" attribute holds the rules
 	Key       string
 	VersionID string // of a delete by version; else ""
@@ -24,6 +26,15 @@ type Change struct {
 	// Attrs are the attributes that the object will have, or nil when they
 	// are not known yet (deletes; copies before the source is open).
 	Attrs store.Attrs
+	// TraceParent and TraceState are the request's W3C trace context: those of
+	// a TraceParent that is not well-formed are left out.
+	TraceParent, TraceState string
+	// SourceIP is the client's address, which S3's dialect shows.
+	SourceIP string
+	// Begin is called with the op of the change, before room for its events is made
+	// on a server, so that what else takes a round trip is done beside that. Do may
+	// use another op. It must not block; nil: there is nothing to do.
+	Begin func(op store.OpID)
 }
 
 // Publisher is all of notifications that s3api sees. It may be used
@@ -47,16 +58,13 @@ type CommitFunc func(ctx context.Context, op store.OpID) (store.Outcome, error)
 type Pending struct {
 	s     *Service
 	facts facts
+	order string      // facts.orderKey, once it was asked for
 	attrs store.Attrs // as in Change
+	begin func(op store.OpID)
 	held  []*held
+	first [1]*held // what held lies in, usually
 	syncs []syncPush
 	done  bool
-}
-
-// syncPush is a topic that is pushed to within the request.
-type syncPush struct {
-	in    intent
-	topic *Topic
 }
 
 // Reserve matches the bucket's rules against a change and makes room for its
@@ -65,12 +73,13 @@ type syncPush struct {
 // Errors: ErrFull.
 func (p *Publisher) Reserve(ctx context.Context, c Change) (*Pending, error) {
 	s := p.s
-	pending := &Pending{s: s, attrs: c.Attrs}
-	rules, err := s.rules.of(c.Bucket)
+	pending := &Pending{s: s, attrs: c.Attrs, begin: c.Begin}
+	rules, err := s.rules.Of(c.Bucket, AttrNotification, decodeRules)
 	if err != nil {
 		return nil, fmt.Errorf("reserve %s/%s: %w", c.Bucket.Name, c.Key, err)
 	}
-	groups := matchRules(rules, c.Type, c.Key, c.Attrs)
+	var first [1]group
+	groups := matchNames(first[:0], rules, &c)
 	pending.facts = facts{
 		typ: c.Type, bucket: c.Bucket.Name, tenant: c.Bucket.Tenant, owner: c.Bucket.Owner, id: c.Bucket.ID,
 		key: c.Key, versionID: c.VersionID, principal: c.Principal, requestID: c.RequestID, hostID: c.HostID,
@@ -79,6 +88,7 @@ func (p *Publisher) Reserve(ctx context.Context, c Change) (*Pending, error) {
 	if c.HostID == "" {
 		pending.facts.hostID = s.cfg.HostID
 	}
+	pending.facts.origin = c.origin()
 	if len(groups) == 0 {
 		return pending, nil
 	}
@@ -88,27 +98,50 @@ func (p *Publisher) Reserve(ctx context.Context, c Change) (*Pending, error) {
 	return pending, nil
 }
 
+// adopt takes the facts of the change, under the event's name in this intent.
+func (in *intent) adopt(f *facts) {
+	typ := in.typ
+	in.facts = *f
+	in.typ = typ
+}
+
+// orderKey is facts.orderKey.
+func (p *Pending) orderKey() string {
+	if p.order == "" {
+		p.order = p.facts.orderKey()
+	}
+	return p.order
+}
+
 // reserve sorts the topics into persistent and synchronous ones, and makes
 // the reservations.
 func (p *Pending) reserve(ctx context.Context, groups []group) error {
-	var queued []*held
-	for _, g := range groups {
+	queued := p.first[:0]
+	for i := range groups {
+		g := &groups[i]
 		p.s.metrics.triggered.Add(float64(len(g.rules)))
-		topic, err := p.s.topics.Get(ctx, g.tenant, g.topic)
+		topic, _, err := p.s.topics.load(ctx, g.record)
 		if errors.Is(err, ErrNoSuchTopic) {
 			p.s.metrics.skipped.WithLabelValues("no_such_topic").Inc() // RGW: silently
+			p.s.metrics.missingConf.Add(float64(len(g.rules)))
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		in := intent{store: p.s.cfg.StoreID, maker: p.s.maker(), arn: topic.ARN, rules: g.rules}
+		if !topic.ownedBy(g.owner) { // or a name that became free would bring a stranger what the buckets of others tell
+			p.s.metrics.skipped.WithLabelValues("another_owner").Inc()
+			p.s.metrics.missingConf.Add(float64(len(g.rules)))
+			continue
+		}
 		switch {
 		case topic.Queued() && topic.Dest.Queue != "":
-			shard := shardOf(p.facts.orderKey(), topic.Dest.Shards)
-			queued = append(queued, &held{in: &in, topic: topic, name: ShardName(topic.Dest.Queue, shard)})
+			shard := shardOf(p.orderKey(), topic.Dest.Shards)
+			h := p.newHeld(g, topic)
+			h.topic, h.record, h.name = topic, g.record, ShardName(topic.Dest.Queue, shard)
+			queued = append(queued, h)
 		case topic.Dest.PushEndpoint != "":
-			p.syncs = append(p.syncs, syncPush{in, topic})
+			p.syncs = append(p.syncs, syncPush{p.intent(g, topic), topic})
 		}
 	}
 	if len(queued) == 0 {
@@ -118,6 +151,23 @@ func (p *Pending) reserve(ctx context.Context, groups []group) error {
 		return err
 	}
 	return p.hold(ctx, queued)
+}
+
+// intent is what a topic's part of the change is about, but for the facts.
+func (p *Pending) intent(g *group, topic *Topic) intent {
+	in := intent{store: p.s.cfg.StoreID, maker: p.s.maker(), arn: topic.ARN, rules: g.rules}
+	in.typ = g.typ
+	return in
+}
+
+// newHeld makes a reservation's intent, and what points to it, of one piece.
+func (p *Pending) newHeld(g *group, topic *Topic) *held {
+	one := &struct {
+		held
+		intent
+	}{intent: p.intent(g, topic)}
+	one.in = &one.intent
+	return &one.held
 }
 
 // hold reserves in all of the queues, under a new op id, or in none.
@@ -130,8 +180,14 @@ func (p *Pending) hold(ctx context.Context, queued []*held) error {
 		}
 	}
 	for _, h := range queued {
-		h.in.facts, h.in.queues = p.facts, names
+		h.in.adopt(&p.facts)
+		h.in.queues = names
+		h.in.fit(h.topic)
 		h.code = h.in.encode()
+	}
+	if p.begin != nil && p.s.remote {
+		p.begin(p.facts.op)
+		p.begin = nil
 	}
 	err := p.reserveAll(ctx, queued)
 	if err != nil {
@@ -148,41 +204,74 @@ func (p *Pending) hold(ctx context.Context, queued []*held) error {
 // reserveAll makes the reservations: one after the other, or all at once where
 // each takes a round trip. After an error some may stand.
 func (p *Pending) reserveAll(ctx context.Context, queued []*held) error {
-	errs := make([]error, len(queued))
-	var failed atomic.Bool
-	parallel(len(queued), p.s.atOnce(), func(i int) {
-		if failed.Load() {
-			return
-		}
-		h := queued[i]
-		errs[i] = p.s.reserveOne(ctx, h, h.in.estimate(p.s.region, h.topic, p.attrs, p.attrs != nil))
-		switch {
-		case errs[i] == nil:
-			p.s.live.add(h)
-		case !errors.Is(errs[i], ErrNoSuchTopic):
-			failed.Store(true)
-		}
-	})
+	if len(queued) == 1 {
+		p.reserveFor(ctx, queued[0])
+	} else {
+		p.reserveSome(ctx, queued)
+	}
 	var first error
-	for i, h := range queued {
+	p.held = queued[:0]
+	for _, h := range queued {
 		switch {
-		case errs[i] == nil && h.queue != nil:
+		case h.err == nil && h.queue != nil:
 			p.held = append(p.held, h)
-		case errors.Is(errs[i], ErrNoSuchTopic):
+		case errors.Is(h.err, ErrNoSuchTopic):
 			p.s.metrics.skipped.WithLabelValues("topic_deleted").Inc()
+		case errors.Is(h.err, errDropped):
 		default:
-			first = cmp.Or(first, errs[i])
+			first = cmp.Or(first, h.err)
 		}
 	}
 	return first
+}
+
+// reserveSome is reserveFor each, until one fails.
+func (p *Pending) reserveSome(ctx context.Context, queued []*held) {
+	var failed atomic.Bool
+	parallel(len(queued), p.s.atOnce(), func(i int) {
+		if !failed.Load() && !p.reserveFor(ctx, queued[i]) {
+			failed.Store(true)
+		}
+	})
+}
+
+// reserveFor makes one reservation. It is false, and h.err says why, when the
+// change must not go on.
+func (p *Pending) reserveFor(ctx context.Context, h *held) bool {
+	h.err = p.s.reserveOne(ctx, h, h.in.estimate(p.s.region, h.topic, p.attrs, p.attrs != nil))
+	if h.err == nil {
+		p.s.live.add(h)
+	}
+	return h.err == nil || errors.Is(h.err, ErrNoSuchTopic) || errors.Is(h.err, errDropped)
 }
 
 // maxRepairs is how often the queues of a topic are made again before it is
 // given up to find them.
 const maxRepairs = 3
 
-// reserveOne makes a reservation. Errors: ErrFull, ErrNoSuchTopic.
+// reserveOne makes a reservation. Errors: ErrFull, ErrNoSuchTopic, errDropped.
 func (s *Service) reserveOne(ctx context.Context, h *held, size int64) error {
+	for try := 0; ; try++ {
+		err := s.reserveRoom(ctx, h, size)
+		if !errors.Is(err, queue.ErrFull) {
+			return err
+		}
+		q, err := s.openQueue(ctx, h.name)
+		if err != nil {
+			return err
+		}
+		if err := s.makeRoom(s.reserveContext(ctx), h.topic, q, size, len(h.in.rules), try); err != nil {
+			if errors.Is(err, ErrFull) {
+				s.metrics.full.WithLabelValues(topicLabel(h.topic)).Inc()
+			}
+			return err
+		}
+	}
+}
+
+// reserveRoom makes a reservation where there is room. Errors: queue.ErrFull,
+// ErrNoSuchTopic.
+func (s *Service) reserveRoom(ctx context.Context, h *held, size int64) error {
 	for try := 0; ; try++ {
 		q, err := s.openQueue(ctx, h.name)
 		if err == nil {
@@ -192,9 +281,6 @@ func (s *Service) reserveOne(ctx context.Context, h *held, size int64) error {
 		case err == nil:
 			h.queue = q
 			return nil
-		case errors.Is(err, queue.ErrFull):
-			s.metrics.full.WithLabelValues(topicLabel(h.topic)).Inc()
-			return ErrFull
 		case !errors.Is(err, queue.ErrNoSuchQueue) || try == maxRepairs:
 			return err
 		}
@@ -249,12 +335,13 @@ func (p *Pending) Do(ctx context.Context, commit CommitFunc) (store.Outcome, err
 // commit is the guarded part of Do.
 func (p *Pending) commit(ctx context.Context, commit CommitFunc) (store.Outcome, error) {
 	end := &ending{s: p.s}
-	if len(p.held) > 0 || p.s.hub.live() {
+	if len(p.held) > 0 || p.s.streams.wants(&p.facts) {
 		var err error
-		if end.unlock, err = p.s.lockKey(ctx, p.facts.orderKey()); err != nil {
+		if end.lock, err = p.s.lockKey(ctx, p.orderKey()); err != nil {
 			p.abortAll()
 			return store.Outcome{}, err
 		}
+		end.locked = true
 	}
 	end.held, p.held = p.held, nil
 	defer func() { // also when commit panics
@@ -266,7 +353,8 @@ func (p *Pending) commit(ctx context.Context, commit CommitFunc) (store.Outcome,
 		end.abort()
 		return store.Outcome{}, err
 	}
-	end.left = &openOp{ref: p.facts.ref(), held: end.held}
+	end.op = openOp{ref: p.facts.ref(), held: end.held}
+	end.left = &end.op
 	out, err := commit(ctx, p.facts.op)
 	switch {
 	case errors.Is(err, store.ErrUnknownOutcome):
@@ -281,8 +369,8 @@ func (p *Pending) commit(ctx context.Context, commit CommitFunc) (store.Outcome,
 		return out, nil
 	}
 	p.s.fault("notify.committed")
-	if out.Changed && p.s.hub.live() {
-		p.s.hub.publish(&p.facts, p.s.region, &out)
+	if out.Changed && p.s.streams.wants(&p.facts) {
+		p.s.streams.publish(&p.facts, &out)
 	}
 	end.left.outcome, end.left.known = out, true
 	if len(end.held) > 0 && p.s.mustWait(&out) {
@@ -303,7 +391,7 @@ func (p *Pending) ready(ctx context.Context, end *ending) error {
 	if len(end.held) == 0 {
 		return nil
 	}
-	if err := p.s.catchUp(ctx, p.facts.orderKey()); err != nil {
+	if err := p.s.catchUp(ctx, p.orderKey()); err != nil {
 		return err
 	}
 	return p.ensure(ctx, end)
@@ -328,45 +416,12 @@ func (p *Pending) ensure(ctx context.Context, end *ending) error {
 	}
 	var again []*held
 	for _, h := range end.held {
-		again = append(again, &held{in: h.in, topic: h.topic, name: h.name})
+		again = append(again, &held{in: h.in, topic: h.topic, record: h.record, name: h.name})
 	}
 	end.abort()
 	err := p.hold(ctx, again)
 	end.held, p.held = p.held, nil
 	return err
-}
-
-// pushSync pushes to all synchronous topics at once, and waits for them.
-func (p *Pending) pushSync(ctx context.Context, out *store.Outcome) {
-	var wg sync.WaitGroup
-	for i := range p.syncs {
-		push := &p.syncs[i]
-		push.in.facts = p.facts
-		wg.Go(func() { p.s.pushNow(ctx, push, out) })
-	}
-	wg.Wait()
-}
-
-// pushNow is one attempt, with a deadline. Failure is counted and logged.
-func (s *Service) pushNow(ctx context.Context, push *syncPush, out *store.Outcome) {
-	ctx, cancel := context.WithTimeout(ctx, s.opt.PushTimeout)
-	defer cancel()
-	var events []Event
-	for _, data := range push.in.entries(s.region, push.topic, out) {
-		if e, err := decodeEntry(data); err == nil {
-			events = append(events, Event{Record: e.record, Key: e.order})
-		}
-	}
-	if len(events) == 0 {
-		return
-	}
-	target := s.targets.of(push.topic)
-	for _, r := range target.push(ctx, events) {
-		target.report(r, s.opt.MaxBackoff) // for its health; the next is sent all the same
-		if r.Status != Acked {
-			s.log.Warn("synchronous push failed", "topic", push.topic.ARN, "bucket", push.in.bucket, "key", push.in.key, "err", r.Err)
-		}
-	}
 }
 
 // forget tells the store that nobody will ask for the op again.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -105,9 +104,15 @@ func TestNewTopic_Refused(t *testing.T) {
 		{"long name", strings.Repeat("a", 257), nil, ErrInvalidTopicName},
 		{"no scheme", "t", map[string]string{"push-endpoint": "host:1"}, ErrInvalidEndpoint},
 		{"no URL", "t", map[string]string{"push-endpoint": "http://[::1"}, ErrInvalidEndpoint},
+		{"half a password", "t", map[string]string{"push-endpoint": "http://user:12#34@h/"}, ErrInvalidEndpoint},
+		{"fragment", "t", map[string]string{"push-endpoint": "mqtt://h/#/x"}, ErrInvalidEndpoint},
 		{"user alone", "t", map[string]string{"push-endpoint": "https://u@h"}, ErrInvalidEndpoint},
 		{"password alone", "t", map[string]string{"push-endpoint": "https://:p@h"}, ErrInvalidEndpoint},
 		{"user-name alone", "t", map[string]string{"user-name": "u"}, ErrInvalidAttribute},
+		{"control character", "t", map[string]string{"OpaqueData": "a\x01"}, ErrInvalidAttribute},
+		{"no UTF-8", "t", map[string]string{"unknown": "\xff"}, ErrInvalidAttribute},
+		{"name that is no text", "t", map[string]string{"a\uFFFE": ""}, ErrInvalidAttribute},
+		{"token URL with a user", "t", map[string]string{argTokenURL: "https://id:secret@h/"}, ErrInvalidAttribute},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := NewTopic("default", "", c.topic, "o", c.attrs)
@@ -134,62 +139,11 @@ func TestTopic_Secrets(t *testing.T) {
 	if next, err := topic.WithAttribute("password", "x"); err != nil || !next.Dest.StoredSecret {
 		t.Errorf("WithAttribute(password) = %+v, %v", next, err)
 	}
+	if _, err := topic.WithAttribute(AttrOpaqueData, "\x1b[m"); !errors.Is(err, ErrInvalidAttribute) {
+		t.Errorf("WithAttribute(a control character) = %v", err)
+	}
 	if _, err := topic.WithAttribute("nonsense", "x"); !errors.Is(err, ErrInvalidAttribute) {
 		t.Errorf("WithAttribute(nonsense) = %v", err)
-	}
-}
-
-func TestMergeRules(t *testing.T) {
-	topic := func(n string) string { return TopicARN("default", "", n) }
-	a := Rule{ID: "a", TopicARN: topic("1"), Events: []EventType{ObjectCreatedPut}}
-	a2 := Rule{ID: "a", TopicARN: topic("2"), Events: []EventType{ObjectCreatedPut}}
-	b := Rule{ID: "b", TopicARN: topic("1")}
-	bDefault := b
-	bDefault.Events = DefaultEvents()
-	aNew := a
-	aNew.Filter.Key.FilterRules = []FilterRule{{"prefix", "x"}}
-	have := MergeRules(nil, []Rule{a, b})
-	if d := cmp.Diff([]Rule{a, bDefault}, have); d != "" {
-		t.Error(d)
-	}
-	have = MergeRules(have, []Rule{a2, aNew})
-	if d := cmp.Diff([]Rule{aNew, bDefault, a2}, have); d != "" {
-		t.Error(d)
-	}
-	back, err := ParseRules(FormatRules(have))
-	if err != nil || len(back) != 3 {
-		t.Fatal(back, err)
-	}
-	if r, err := FindRule(have, "a"); err != nil || r.TopicARN != topic("1") {
-		t.Error(r, err)
-	}
-	if _, err := FindRule(have, "z"); !errors.Is(err, ErrNoSuchNotification) {
-		t.Error(err)
-	}
-	if got := RemoveRule(have, "a"); len(got) != 2 || got[0].ID != "b" {
-		t.Error(got)
-	}
-	if got := RemoveRule(have, "z"); len(got) != 3 {
-		t.Error(got)
-	}
-	if got := MergeRules(have, nil); got != nil {
-		t.Error("an empty configuration must clear:", got)
-	}
-	if got := FormatRules(nil); got != "" {
-		t.Error(got)
-	}
-}
-
-// A document of 1 MiB has that many rules; the work must not grow with their
-// square (it took minutes).
-func TestMergeRules_Many(t *testing.T) {
-	const n = 20_000
-	put := make([]Rule, n)
-	for i := range put {
-		put[i] = Rule{ID: strconv.Itoa(i), TopicARN: TopicARN("default", "", "t")}
-	}
-	if got := MergeRules(MergeRules(nil, put), put); len(got) != n || got[n-1].ID != put[n-1].ID {
-		t.Errorf("MergeRules gave %d rules, want %d", len(got), n)
 	}
 }
 
@@ -449,7 +403,7 @@ func FuzzIntent(f *testing.F) {
 
 func FuzzEntry(f *testing.F) {
 	topic := &Topic{ARN: "arn:aws:sns:default::t"}
-	f.Add(append(appendEntryHead(nil, "b/k", topic, time.Unix(1, 2)), `{"a":1}`...))
+	f.Add(append(appendEntryHead(nil, "b/k", topic, time.Unix(1, 2), &origin{}), `{"a":1}`...))
 	f.Add([]byte{entryV1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > entryStart {
@@ -472,7 +426,7 @@ func FuzzRule(f *testing.F) {
 		if err != nil {
 			return
 		}
-		matchRules(compileRules(rules), ObjectCreatedPut, key, nil)
+		matchRules(nil, compileRules(rules), ObjectCreatedPut, key, nil)
 		again, err := ParseRules(FormatRules(rules))
 		if err != nil || len(again) != len(rules) {
 			t.Errorf("round trip of %q: %v", attr, err)

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -21,14 +22,19 @@ import (
 // httpPool speaks HTTP/1.1 with one endpoint over connections that it keeps.
 // One goroutine does a whole exchange: net/http's client passes each request and
 // answer between three, which costs more than the push itself.
+//
+// A server that speaks HTTP/2 over TLS gets that, by net/http: see h2.
 type httpPool struct {
-	addr   string      // to connect to
-	tls    *tls.Config // nil: without
-	dialer net.Dialer
+	e      Endpoint
+	addr   string // to connect to
+	host   string // that the certificate must bear
+	secure bool
 	head   []byte // of each request, but for its length and its end
+	h2     httpTwo
 
 	mu     sync.Mutex // guards all below
 	idle   []*httpConn
+	open   map[*openConn]struct{}
 	reaper *time.Timer // nil while nothing is idle
 	closed bool
 }
@@ -62,6 +68,8 @@ const (
 )
 
 var (
+	errPoolClosed   = errors.New("the endpoint is no longer used")
+	errHTTP2        = errors.New("the endpoint speaks HTTP/2")
 	errAnswerHeader = errors.New("the header of the endpoint's answer is too large")
 	// postRequest is what answers are read for. It is never written.
 	postRequest = &http.Request{Method: http.MethodPost}
@@ -70,23 +78,26 @@ var (
 )
 
 // newHTTPPool is a pool for requests as req, which has no body.
-func newHTTPPool(req *http.Request, dialer net.Dialer, verify bool) (*httpPool, error) {
+func newHTTPPool(e Endpoint, req *http.Request) (*httpPool, error) {
 	var b bytes.Buffer
 	if err := req.Write(&b); err != nil {
 		return nil, err
 	}
 	const length, end = "Content-Length: 0\r\n", "\r\n"
 	head := bytes.Replace(b.Bytes(), []byte(length), nil, 1)
-	p := &httpPool{dialer: dialer, head: bytes.TrimSuffix(head, []byte(end))}
-	host, port := req.URL.Hostname(), req.URL.Port()
-	if name := asciiHost(head); name != "" && !isASCII(host) {
-		host = name
+	p := &httpPool{
+		e: e, head: bytes.TrimSuffix(head, []byte(end)), open: make(map[*openConn]struct{}),
+		host: req.URL.Hostname(), secure: strings.EqualFold(req.URL.Scheme, "https"),
 	}
-	if req.URL.Scheme == "https" {
-		p.tls = &tls.Config{ServerName: host, InsecureSkipVerify: !verify} //nolint:gosec // the topic's owner said so
-		port = orDefault(port, "443")
+	if name := asciiHost(head); name != "" && !isASCII(p.host) {
+		p.host = name
 	}
-	p.addr = net.JoinHostPort(host, orDefault(port, "80"))
+	port := "80"
+	if p.secure {
+		port = "443"
+	}
+	p.addr = net.JoinHostPort(p.host, orDefault(req.URL.Port(), port))
+	p.h2.init(p, req)
 	return p, nil
 }
 
@@ -114,22 +125,26 @@ func asciiHost(head []byte) string {
 	return (&url.URL{Host: string(line)}).Hostname()
 }
 
-// post sends a body with more header fields, and returns the answer's status.
-func (p *httpPool) post(ctx context.Context, deadline time.Time, fields []byte, body ...[]byte) (status int, err error) {
-	for {
+// post sends a body with more header fields, and returns the answer.
+func (p *httpPool) post(ctx context.Context, deadline time.Time, fields []byte, body ...[]byte) (httpAnswer, error) {
+	for !p.h2.spoken.Load() {
 		c, err := p.get(ctx, deadline)
+		if errors.Is(err, errHTTP2) {
+			break
+		}
 		if err != nil {
-			return 0, ended(ctx, err)
+			return httpAnswer{}, ended(ctx, err)
 		}
 		c.compose(p.head, fields, body)
-		status, again, err := p.exchange(ctx, c, deadline)
+		a, again, err := p.exchange(ctx, c, deadline)
 		// The endpoint may close a connection that was idle before it reads what
 		// is sent. Should it have read it, it gets the event twice, as after any
 		// answer that is lost.
 		if err == nil || !again {
-			return status, ended(ctx, err)
+			return a, ended(ctx, err)
 		}
 	}
+	return p.h2.post(ctx, deadline, fields, body)
 }
 
 // ended makes one error of all that come of a deadline.
@@ -163,7 +178,7 @@ func (c *httpConn) compose(head, fields []byte, body [][]byte) {
 
 // exchange sends a request and reads the answer. again is whether the endpoint
 // seems to have closed the connection before.
-func (p *httpPool) exchange(ctx context.Context, c *httpConn, deadline time.Time) (status int, again bool, err error) {
+func (p *httpPool) exchange(ctx context.Context, c *httpConn, deadline time.Time) (a httpAnswer, again bool, err error) {
 	keep := false
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(longAgo) })
 	defer func() {
@@ -174,20 +189,20 @@ func (p *httpPool) exchange(ctx context.Context, c *httpConn, deadline time.Time
 		}
 	}()
 	if err := c.SetDeadline(deadline); err != nil {
-		return 0, c.reused, err
+		return a, c.reused, err
 	}
 	if ctx.Err() != nil { // the deadline may have replaced that of the cancellation
-		return 0, false, ctx.Err()
+		return a, false, ctx.Err()
 	}
 	if _, err := c.Write(c.out); err != nil {
-		return 0, c.reused && gone(err), err
+		return a, c.reused && gone(err), err
 	}
 	c.limit.N = maxAnswerHeader
 	if _, err := c.r.Peek(1); err != nil {
-		return 0, c.reused && gone(err), err
+		return a, c.reused && gone(err), err
 	}
-	status, keep, err = c.answer()
-	return status, false, err
+	a, keep, err = c.answer()
+	return a, false, err
 }
 
 // gone is whether an error means that the other side has closed the connection.
@@ -196,14 +211,14 @@ func gone(err error) bool {
 }
 
 // answer reads an answer. keep is whether another request may follow.
-func (c *httpConn) answer() (status int, keep bool, err error) {
+func (c *httpConn) answer() (a httpAnswer, keep bool, err error) {
 	for range maxAnswerSteps {
 		resp, err := http.ReadResponse(c.r, postRequest)
 		switch {
 		case err != nil && c.limit.N <= 0:
-			return 0, false, errAnswerHeader
+			return a, false, errAnswerHeader
 		case err != nil:
-			return 0, false, fmt.Errorf("read the endpoint's answer: %w", err)
+			return a, false, fmt.Errorf("read the endpoint's answer: %w", noText(err))
 		case resp.StatusCode/100 == 1 && resp.StatusCode != http.StatusSwitchingProtocols:
 			continue
 		}
@@ -213,13 +228,27 @@ func (c *httpConn) answer() (status int, keep bool, err error) {
 		if !whole {
 			_, err := io.CopyN(io.Discard, resp.Body, maxAnswerBody)
 			whole = err == io.EOF
+			if err != nil && !whole && c.limit.N > 0 && resp.StatusCode/100 == 2 {
+				// It may be the answer of somebody between, who lost the endpoint.
+				return a, false, fmt.Errorf("the endpoint's answer is cut short: %w", err)
+			}
 		}
-		return resp.StatusCode, whole && !resp.Close && c.r.Buffered() == 0 && resp.StatusCode/100 != 1, nil
+		return answerOf(resp), whole && !resp.Close && c.r.Buffered() == 0 && resp.StatusCode/100 != 1, nil
 	}
-	return 0, false, errors.New("the endpoint gives preliminary answers only")
+	return a, false, errors.New("the endpoint gives preliminary answers only")
 }
 
-// get takes a connection that is there, or makes one.
+// noText leaves out what an endpoint sent instead of an answer: it goes to logs.
+func noText(err error) error {
+	var op net.Error
+	if errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	return errors.New("not HTTP")
+}
+
+// get takes a connection that is there, or makes one. It is errHTTP2 when the
+// endpoint wants that: h2 has the connection then.
 func (p *httpPool) get(ctx context.Context, deadline time.Time) (*httpConn, error) {
 	for c := p.take(); c != nil; c = p.take() {
 		if time.Since(c.used) < httpFresh || c.silent() {
@@ -229,24 +258,47 @@ func (p *httpPool) get(ctx context.Context, deadline time.Time) (*httpConn, erro
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	conn, err := p.dialer.DialContext(ctx, "tcp", p.addr)
+	c, err := p.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c := &httpConn{tcp: conn}
-	if p.tls != nil {
-		secure := tls.Client(conn, p.tls)
-		shaking, stop := context.WithTimeout(ctx, p.dialer.Timeout)
-		defer stop()
-		if err := secure.HandshakeContext(shaking); err != nil {
-			_ = conn.Close()
-			return nil, err
-		}
-		conn = secure
+	if secure, ok := c.Conn.(*tls.Conn); ok && secure.ConnectionState().NegotiatedProtocol == protoHTTP2 {
+		p.h2.adopt(secure)
+		return nil, errHTTP2
 	}
-	c.Conn = conn
-	c.limit.R = conn
+	c.limit.R = c.Conn
 	c.r = bufio.NewReader(&c.limit)
+	return c, nil
+}
+
+// connect makes a connection.
+func (p *httpPool) connect(ctx context.Context) (*httpConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.e.ConnectTimeout)
+	defer cancel()
+	tcp, err := p.e.DialContext(ctx, "tcp", p.addr)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := p.keep(tcp)
+	if err != nil {
+		return nil, err
+	}
+	c := &httpConn{tcp: tcp, Conn: conn}
+	if !p.secure {
+		return c, nil
+	}
+	// Made anew, so that it has the certificates that the files hold now.
+	config, err := p.e.tlsConfig(p.host)
+	if err == nil {
+		config.NextProtos = p.h2.protocols
+		secure := tls.Client(conn, config)
+		c.Conn = secure
+		err = secure.HandshakeContext(ctx)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -285,6 +337,33 @@ func (p *httpPool) take() *httpConn {
 	return c
 }
 
+// openConn is a TCP connection of a pool.
+type openConn struct {
+	net.Conn
+	pool *httpPool
+}
+
+// keep notes a new connection, so that it can be closed with the pool.
+func (p *httpPool) keep(conn net.Conn) (*openConn, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		_ = conn.Close()
+		return nil, errPoolClosed
+	}
+	c := &openConn{conn, p}
+	p.open[c] = struct{}{}
+	return c, nil
+}
+
+// Close implements net.Conn.
+func (c *openConn) Close() error {
+	c.pool.mu.Lock()
+	delete(c.pool.open, c)
+	c.pool.mu.Unlock()
+	return c.Conn.Close()
+}
+
 // put keeps a connection for the next push.
 func (p *httpPool) put(c *httpConn) {
 	if cap(c.out) > keptRequest {
@@ -292,42 +371,48 @@ func (p *httpPool) put(c *httpConn) {
 	}
 	c.used = time.Now()
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed || len(p.idle) >= httpIdle {
-		_ = c.Close()
-		return
+	room := !p.closed && len(p.idle) < httpIdle
+	if room {
+		p.idle = append(p.idle, c)
+		if p.reaper == nil {
+			p.reaper = time.AfterFunc(httpIdleTime, p.reap)
+		}
 	}
-	p.idle = append(p.idle, c)
-	if p.reaper == nil {
-		p.reaper = time.AfterFunc(httpIdleTime, p.reap)
+	p.mu.Unlock()
+	if !room {
+		_ = c.Close()
 	}
 }
 
 // reap closes what was idle for long.
 func (p *httpPool) reap() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	n := 0
 	for n < len(p.idle) && time.Since(p.idle[n].used) >= httpIdleTime {
-		_ = p.idle[n].Close()
 		n++
 	}
+	old := p.idle[:n]
 	p.idle = append([]*httpConn(nil), p.idle[n:]...)
 	p.reaper = nil
 	if len(p.idle) > 0 {
 		p.reaper = time.AfterFunc(httpIdleTime-time.Since(p.idle[0].used), p.reap)
 	}
+	p.mu.Unlock()
+	for _, c := range old {
+		_ = c.Close()
+	}
 }
 
-// close closes what is idle now, and what is used later.
+// close closes all connections: what is in flight fails.
 func (p *httpPool) close() {
+	p.h2.close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
-	for _, c := range p.idle {
-		_ = c.Close()
+	for c := range p.open {
+		_ = c.Conn.Close() // at once: without TLS's farewell, which may have to wait
 	}
-	p.idle = nil
+	p.open, p.idle = nil, nil
 	if p.reaper != nil {
 		p.reaper.Stop()
 	}

@@ -3,9 +3,12 @@ package notify
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // Pusher sends events to one endpoint. It neither retries nor queues. All
@@ -20,10 +23,37 @@ type Pusher interface {
 
 // Event is an event as pushers get it.
 type Event struct {
-	// Record is the record's JSON; the message is {"Records":[record]}.
+	// Record is the record's JSON; the message is {"Records":[record]}, unless
+	// Bare is set: see Message.
 	Record []byte
+	// Bare: Record is the whole message, no record (S3's s3:TestEvent).
+	Bare bool
 	// Key orders events: those with an equal one are sent one after another.
+	// It is "BUCKET/KEY", or "TENANT:BUCKET/KEY".
 	Key string
+	// ID names the event: the same at each attempt, another for each change,
+	// rule and topic. It is 32 hexadecimal digits.
+	ID string
+	// Bucket and Object are what changed, as clients name it.
+	Bucket, Object string
+	// TraceParent and TraceState are the W3C trace context of the request that
+	// made the change; empty: it had none.
+	TraceParent, TraceState string
+}
+
+// Message is what an endpoint is to get.
+func (e *Event) Message() []byte {
+	head, tail := e.frame()
+	b := make([]byte, 0, len(head)+len(e.Record)+len(tail))
+	return append(append(append(b, head...), e.Record...), tail...)
+}
+
+// frame is what is around Record in the message.
+func (e *Event) frame() (head, tail []byte) {
+	if e.Bare {
+		return nil, nil
+	}
+	return messageHead, messageTail
 }
 
 // Result is what became of one event.
@@ -50,7 +80,33 @@ type Endpoint struct {
 	Topic string // name of the topic: the routing name at brokers
 	// ConnectTimeout and Timeout bound one push.
 	ConnectTimeout, Timeout time.Duration
+	// Dial, when set, is how connections are made; see DialContext.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// DialName tells ways to connect apart: only endpoints with equal ones may
+	// share a connection.
+	DialName string
+	// ReadFile, when set, reads the files that arguments name; see
+	// readSmallFile.
+	ReadFile func(name string) ([]byte, error)
+	// CleartextSecrets: who we are may be told to brokers without TLS.
+	CleartextSecrets bool
+
+	shared *shared             // nil: nothing is shared with other endpoints
+	room   *semaphore.Weighted // for pushes by HTTP; nil: any number
 }
+
+// DialContext connects to the endpoint's server, within ConnectTimeout. Pushers
+// make every connection with it.
+func (e *Endpoint) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	if e.Dial != nil {
+		return e.Dial(ctx, network, addr)
+	}
+	dialer := net.Dialer{Timeout: e.ConnectTimeout, KeepAlive: keepAlive}
+	return dialer.DialContext(ctx, network, addr)
+}
+
+// keepAlive is the pause between probes of an idle connection.
+const keepAlive = 30 * time.Second
 
 // Arg returns one argument, or "".
 func (e *Endpoint) Arg(name string) string { return argValue(e.Args, name) }
@@ -67,9 +123,27 @@ func openPusher(e Endpoint) (Pusher, error) {
 	if err != nil {
 		return nil, ErrInvalidEndpoint // its text may hold a password
 	}
+	p, err := openScheme(e, u)
+	if err != nil {
+		return nil, err // and no Pusher that is a nil pointer
+	}
+	return p, nil
+}
+
+func openScheme(e Endpoint, u *url.URL) (Pusher, error) {
 	switch strings.ToLower(u.Scheme) {
+	case "nats", "natss", "tls":
+		return newNATSPusher(e, u)
+	case "redis", "rediss":
+		return newRedisPusher(e, u)
 	case "http", "https":
 		return newHTTPPusher(e, u)
+	case "amqp", "amqps":
+		return newAMQPPusher(e, u)
+	case "mqtt", "mqtts":
+		return newMQTTPusher(e, u)
+	case "kafka":
+		return newKafkaPusher(e, u)
 	}
 	return nil, fmt.Errorf("%w: unknown schema %q", ErrInvalidEndpoint, u.Scheme)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -128,11 +129,11 @@ func (s *Service) resolve(ctx context.Context, before time.Time, gently bool) (i
 // it becomes a late one.
 func (s *Service) redoInOrder(ctx context.Context, op *openOp) error {
 	key := op.orderKey()
-	unlock, err := s.lockKey(ctx, key)
+	lock, err := s.lockKey(ctx, key)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.unlock()
 	if s.shared == nil {
 		err = s.catchUp(ctx, key)
 	}
@@ -251,14 +252,15 @@ func (s *Service) orphans(ctx context.Context, name string, before time.Time) (o
 	if err != nil {
 		return nil, 0, fmt.Errorf("reservations of %s: %w", name, err)
 	}
+	live := s.live.ids(name)
 	for _, r := range list {
-		if s.live.has(name, r.ID) {
+		if live[r.ID] {
 			continue
 		}
 		age := time.Since(r.Time)
 		in, err := decodeIntent(r.Intent)
 		switch {
-		case len(r.Intent) == 0: // of somebody who has none, as radosgw
+		case len(r.Intent) == 0, strings.HasPrefix(string(r.Intent), queue.OutboxIntent): // of somebody who has none, as radosgw; of another gateway's outbox
 			foreign++
 			err = nil
 		case err != nil && s.remote && age < undecodableAge:

@@ -168,7 +168,7 @@ func TestRGWEntry_RoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	want.arn = "t" // RGW keeps the name
-	if d := cmp.Diff(want, got, cmp.AllowUnexported(entry{})); d != "" {
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(entry{}, origin{})); d != "" {
 		t.Errorf("round trip: -want +got\n%s", d)
 	}
 	if size := in.estimate("zg", topic, out.Info.Attrs, true); size < int64(len(data)) {
@@ -274,7 +274,7 @@ func TestRecode_Undecodable(t *testing.T) {
 			}
 		}
 	}
-	own := sealEntry(append(appendEntryHead(nil, "b/k", &Topic{ARN: "a"}, time.Now()), `{"eventTime":"never"}`...))
+	own := sealEntry(append(appendEntryHead(nil, "b/k", &Topic{ARN: "a"}, time.Now(), &origin{}), `{"eventTime":"never"}`...))
 	if _, err := Recode(own, EntriesRGW); !errors.Is(err, errUndecodable) {
 		t.Errorf("Recode of a record without a time = %v, want errUndecodable", err)
 	}

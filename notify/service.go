@@ -13,6 +13,7 @@ import (
 	"herald/store"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 )
 
 // Config is what a Service needs.
@@ -36,6 +37,9 @@ type Config struct {
 	// EntryFormat is how entries are written; default EntriesOwn. A driver
 	// whose queues RGW reads needs EntriesRGW.
 	EntryFormat EntryFormat
+	// Trusted tells whether a user's endpoints may be anywhere, whatever
+	// Options.Outbound says; nil: nobody's may.
+	Trusted func(ctx context.Context, uid string) bool
 	// Logger may be nil: nothing is logged.
 	Logger *slog.Logger
 	// Registerer may be nil: nothing is measured.
@@ -64,16 +68,36 @@ type Options struct {
 	// CommitTimeout bounds a commit, which the client cannot cancel. Default
 	// 10 min.
 	CommitTimeout time.Duration
+	// Outbound says where endpoints may be; nil: anywhere.
+	Outbound *Outbound
+	// CleartextSecrets: Kafka endpoints may use SASL without TLS (RGW:
+	// rgw_allow_notification_secrets_in_cleartext).
+	CleartextSecrets bool
 	// ConnectTimeout and PushTimeout bound one push. Default 5 s and 10 s.
 	ConnectTimeout, PushTimeout time.Duration
+	// HTTPInflight bounds the pushes to HTTP endpoints that are on their way at
+	// once, over all topics; others wait for room within their time. Default
+	// 8192 (RGW).
+	HTTPInflight int
 	// Inflight is the number of parallel pushes per topic. Default 128.
 	Inflight int
 	// Window is the number of entries per shard that are held in memory.
 	// Default 1024.
 	Window int
+	// WindowMemory bounds what the entries that are held in memory take over all
+	// queues, in bytes: they share it, those whose endpoint takes nothing with
+	// smaller shares. Each may have 8 KiB, or 4 entries, however many there are.
+	// Default 256,000,000.
+	WindowMemory int64
 	// MaxBackoff is the longest pause between attempts, unless the topic's
 	// retry_sleep_duration says another. Default 10 s.
 	MaxBackoff time.Duration
+	// ListenKeep is for how long live events can be resumed: they are logged that
+	// long after the last listener went. Default 10 min.
+	ListenKeep time.Duration
+	// StuckAfter is how long a queue may have events and get rid of none before
+	// its topic counts as stuck. Default 1 min.
+	StuckAfter time.Duration
 	// DrainTimeout is how long Run waits for pushes in flight when it is told
 	// to stop; what they deliver is acked, the rest is sent again later.
 	// Default 3 s.
@@ -101,9 +125,13 @@ func (o Options) withDefaults() Options {
 	o.CommitTimeout = cmp.Or(o.CommitTimeout, 10*time.Minute)
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 5*time.Second)
 	o.PushTimeout = cmp.Or(o.PushTimeout, 10*time.Second)
+	o.HTTPInflight = cmp.Or(max(o.HTTPInflight, 0), 8192)
 	o.Inflight = cmp.Or(max(o.Inflight, 0), 128)
 	o.Window = cmp.Or(max(o.Window, 0), 1024)
+	o.WindowMemory = cmp.Or(max(o.WindowMemory, 0), 256_000_000)
 	o.MaxBackoff = cmp.Or(o.MaxBackoff, 10*time.Second)
+	o.ListenKeep = cmp.Or(o.ListenKeep, 10*time.Minute)
+	o.StuckAfter = cmp.Or(o.StuckAfter, time.Minute)
 	o.DrainTimeout = cmp.Or(o.DrainTimeout, 3*time.Second)
 	return o
 }
@@ -127,7 +155,7 @@ type Service struct {
 	log        *slog.Logger
 	metrics    *metrics
 	topics     *Topics
-	rules      ruleCache
+	rules      store.AttrCache[[]compiledRule]
 	guard      *keyGuard
 	live       liveSet
 	late       lateOps
@@ -137,13 +165,19 @@ type Service struct {
 	forgetter  forgetter
 	reserveBy  deadline // of calls that hold room in queues on a server
 	targets    targets
-	hub        hub
+	streams    *streams
 	dead       deadLetters
 	sharing    sharing
 	working    working
-	handles    sync.Map      // of queues on a server: name -> queue.Queue
+	stalled    stalls
+	shares     shares
+	handles    sync.Map // of queues on a server: name -> queue.Queue
+	endpoints  shared   // what pushers have in common
+	httpRoom   *semaphore.Weighted
 	bad        sync.Map      // records of topics that cannot be read -> version
 	trouble    occasional    // of queue workers
+	dropping   occasional    // of full queues
+	makingRoom chan struct{} // holds a token while somebody drops entries
 	kick       chan struct{} // holds a token when topics changed
 	open       func(Endpoint) (Pusher, error)
 
@@ -159,7 +193,7 @@ func New(cfg Config) (*Service, error) {
 	s := &Service{
 		cfg: cfg, opt: cfg.Options.withDefaults(), region: cmp.Or(cfg.Region, "default"),
 		owner: newOwner(cfg.StoreID), remote: true, log: cfg.Logger, metrics: newMetrics(), guard: newKeyGuard(), background: newBackground(),
-		kick: make(chan struct{}, 1), recovery: make(chan struct{}, 1), awaited: openReservations{busy: make(chan struct{}, 1)}, open: openPusher,
+		kick: make(chan struct{}, 1), makingRoom: make(chan struct{}, 1), recovery: make(chan struct{}, 1), awaited: openReservations{busy: make(chan struct{}, 1)}, open: openPusher,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -171,17 +205,20 @@ func New(cfg Config) (*Service, error) {
 	if shared, ok := cfg.Outcomes.(store.SharedOutcomes); ok && !s.alone {
 		s.shared = shared
 	}
+	s.httpRoom = semaphore.NewWeighted(int64(s.opt.HTTPInflight))
+	s.shares.most = s.opt.WindowMemory
 	s.targets.s = s
+	s.streams = newStreams(s)
 	s.dead.s = s
 	s.sharing.s = s
 	s.topics = &Topics{
 		records: cfg.Records, queues: cfg.Queues, owner: s.owner,
 		shards: s.opt.Shards, capacity: s.opt.QueueCapacity, atOnce: s.atOnce(),
-		changed: s.wakeDispatcher, undecodable: s.badTopic, strangers: s.sharing.strangers,
+		changed: s.wakeDispatcher, undecodable: s.badTopic, unacknowledged: s.warnUnacknowledged, strangers: s.sharing.strangers,
 		writing: make(chan struct{}, 1),
 	}
 	if cfg.Registerer != nil {
-		if err := s.metrics.register(cfg.Registerer, s); err != nil {
+		if err := errors.Join(s.metrics.register(cfg.Registerer, s), s.streams.register(cfg.Registerer)); err != nil {
 			return nil, err
 		}
 	}
@@ -209,6 +246,8 @@ func (s *Service) Run(ctx context.Context) error {
 	defer wg.Wait()
 	wg.Go(func() { s.renewLoop(ctx) })
 	wg.Go(func() { s.sweepLoop(ctx) })
+	wg.Go(func() { s.streams.wantedLoop(ctx) })
+	wg.Go(func() { s.streams.logLoop(ctx) })
 	if !s.recoverUntilDone(ctx) {
 		return nil // told to stop
 	}

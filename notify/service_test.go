@@ -244,7 +244,7 @@ func TestSynchronous_BlackHole(t *testing.T) {
 	r.notify(rule("a", r.topic("t", srv.URL), Filter{}))
 	start := time.Now()
 	r.put("k", "e")
-	if d := time.Since(start); d > 2*time.Second {
+	if d := time.Since(start); d > 30*time.Second { // it would never answer
 		t.Errorf("the request took %v", d)
 	}
 }

@@ -2,8 +2,11 @@ package notify
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,11 +24,16 @@ type target struct {
 	label  string // of the topic, in metrics
 	url    string
 	args   string
+	by     string // who named it
 	pusher Pusher
 	err    error // why there is no pusher
+	aws    bool  // its events are in S3's dialect
+	closed atomic.Bool
+	used   time.Time // when of returned it last; guarded by targets.mu
 
 	mu       sync.Mutex // guards all below
 	failures int        // in a row
+	refusals int        // the last of these: about the events
 	until    time.Time  // no push before
 	probing  bool       // one push is on its way to find out
 	lastErr  error
@@ -36,6 +44,10 @@ type target struct {
 // each pause.
 const breakAfter = 5
 
+// refusalPause is the pause between pushes to an endpoint that lives, but has
+// refused the last events: others it may take.
+const refusalPause = 10 * time.Millisecond
+
 // minBackoff is the first pause.
 const minBackoff = 100 * time.Millisecond
 
@@ -45,15 +57,16 @@ func (t *targets) of(topic *Topic) *target {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	cur := t.by[topic.ARN]
-	if cur != nil && cur.url == topic.Dest.PushEndpoint && cur.args == topic.Dest.Args {
+	if cur != nil && cur.url == topic.Dest.PushEndpoint && cur.args == topic.Dest.Args && cur.by == topic.namedBy() {
+		cur.used = time.Now()
 		return cur
 	}
 	if cur != nil {
 		cur.close()
 	}
 	next := &target{
-		s: t.s, label: topicLabel(topic), url: topic.Dest.PushEndpoint, args: topic.Dest.Args,
-		changed: make(chan struct{}),
+		s: t.s, label: topicLabel(topic), url: topic.Dest.PushEndpoint, args: topic.Dest.Args, by: topic.namedBy(),
+		changed: make(chan struct{}), aws: topic.dialect() == dialectAWS, used: time.Now(),
 	}
 	next.pusher, next.err = t.s.open(t.s.endpoint(topic))
 	if t.by == nil {
@@ -70,21 +83,32 @@ func (t *targets) peek(arn string) *target {
 	return t.by[arn]
 }
 
-// keep closes the targets of topics that are gone.
-func (t *targets) keep(exists map[string]bool) {
+// keep closes the targets of topics that were gone at a time, and returns their
+// labels. One that was used since may be of a newer topic.
+func (t *targets) keep(exists map[string]bool, at time.Time) (gone []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for arn, target := range t.by {
-		if !exists[arn] {
+		if !exists[arn] && target.used.Before(at) {
 			target.close()
 			delete(t.by, arn)
+			gone = append(gone, target.label)
 		}
 	}
+	return gone
 }
 
-func (t *targets) closeAll() { t.keep(nil) }
+func (t *targets) closeAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, target := range t.by {
+		target.close()
+	}
+	t.by = nil
+}
 
 func (t *target) close() {
+	t.closed.Store(true)
 	if t.pusher != nil {
 		_ = t.pusher.Close() // connections only
 	}
@@ -94,34 +118,62 @@ func (s *Service) endpoint(topic *Topic) Endpoint {
 	return Endpoint{
 		URL: topic.Dest.PushEndpoint, Args: topic.Dest.Args, Topic: topic.Name,
 		ConnectTimeout: s.opt.ConnectTimeout, Timeout: s.opt.PushTimeout,
+		Dial: s.dial(topic), DialName: s.dialName(topic), CleartextSecrets: s.opt.CleartextSecrets,
+		ReadFile: s.fileReader(topic),
+		shared:   &s.endpoints, room: s.httpRoom,
 	}
 }
 
-// push sends events and counts the results.
-func (t *target) push(ctx context.Context, events []Event) []Result {
+// push sends entries and counts the results.
+func (t *target) push(ctx context.Context, entries ...*entry) []Result {
 	m := t.s.metrics
-	m.pending.Add(float64(len(events)))
-	defer m.pending.Sub(float64(len(events)))
+	n := float64(len(entries))
+	m.pending.Add(n)
+	defer m.pending.Sub(n)
+	inflight := m.inflight.WithLabelValues(t.label)
+	inflight.Add(n)
+	defer inflight.Sub(n)
 	start := time.Now()
-	var results []Result
-	if t.pusher == nil {
-		results = make([]Result, len(events))
-		for i := range results {
-			results[i] = Result{Retry, t.err}
-		}
-	} else {
-		results = t.pusher.Push(ctx, events)
-	}
+	results := t.send(ctx, entries)
 	m.pushSeconds.WithLabelValues(t.label).Observe(time.Since(start).Seconds())
+	var of [Rejected + 1]int
 	for _, r := range results {
-		m.pushes.WithLabelValues(t.label, r.Status.String()).Inc()
-		if r.Status == Acked {
-			m.pushOK.Inc()
-		} else {
-			m.pushFailed.Inc()
+		of[r.Status]++
+	}
+	for status, n := range of {
+		if n > 0 {
+			m.pushes.WithLabelValues(t.label, Status(status).String()).Add(float64(n))
 		}
 	}
+	m.pushOK.Add(float64(of[Acked]))
+	m.pushFailed.Add(float64(of[Retry] + of[Rejected]))
 	return results
+}
+
+// send is push without the figures. A panic is a failure.
+func (t *target) send(ctx context.Context, entries []*entry) (results []Result) {
+	all := func(err error) []Result {
+		out := make([]Result, len(entries))
+		for i := range out {
+			out[i] = Result{Retry, err}
+		}
+		return out
+	}
+	if t.pusher == nil {
+		return all(t.err)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			t.s.metrics.workerPanics.Inc()
+			t.s.log.Error("pusher panicked", "topic", t.label, "panic", p, "stack", string(debug.Stack()))
+			results = all(fmt.Errorf("pusher panicked: %v", p))
+		}
+	}()
+	events := make([]Event, len(entries))
+	for i, e := range entries {
+		events[i] = t.event(e)
+	}
+	return t.pusher.Push(ctx, events)
 }
 
 // admit asks whether a push may go now. If not, wait is the pause until it is
@@ -156,11 +208,22 @@ func (t *target) report(r Result, limit time.Duration) {
 	if r.Status == Retry {
 		t.failures++
 		t.lastErr = r.Err
-		if t.failures >= breakAfter {
+		if r.refused() {
+			t.refusals++
+		} else {
+			t.refusals = 0
+		}
+		switch {
+		case t.refusals >= breakAfter:
+			t.until = time.Now().Add(refusalPause)
+		case t.failures >= breakAfter:
 			t.until = time.Now().Add(backoff(t.failures-breakAfter, limit))
 		}
+		if later := r.pause(); later > 0 { // as it asks
+			t.failures, t.until = max(t.failures, breakAfter), time.Now().Add(later)
+		}
 	} else {
-		t.failures, t.lastErr = 0, nil
+		t.failures, t.refusals, t.lastErr = 0, 0, nil
 	}
 	after := t.failures
 	if before >= breakAfter {
@@ -209,6 +272,13 @@ func (t *target) health() error {
 		return t.lastErr
 	}
 	return nil
+}
+
+// dead tells whether the endpoint takes nothing, as far as is known.
+func (t *target) dead() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err != nil || t.failures >= breakAfter && t.refusals < breakAfter
 }
 
 // backoff is the pause after n+1 failures: it doubles up to limit, with jitter

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -57,7 +56,7 @@ func timedRig(t *testing.T, answer func(Event) Result) (*rig, *fakePusher) {
 }
 
 func TestTime_RetrySleep(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		r, p := timedRig(t, refuse)
 		r.notify(rule("n", r.topic("t", "http://x", "persistent", "true", "retry_sleep_duration", "5", "max_retries", "3"), Filter{}))
 		r.run()
@@ -86,7 +85,7 @@ func TestTime_RetrySleep(t *testing.T) {
 // A dead endpoint is asked seldom, however much waits; once it is back all
 // goes out soon.
 func TestTime_Breaker(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		r, p := timedRig(t, refuse)
 		r.notify(rule("n", r.topic("t", "http://x", "persistent", "true"), Filter{}))
 		r.run()
@@ -115,7 +114,7 @@ func TestTime_Breaker(t *testing.T) {
 }
 
 func TestTime_TimeToLive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		r, p := timedRig(t, refuse)
 		r.notify(rule("n", r.topic("t", "http://x", "persistent", "true", "time_to_live", "30", "max_retries", "None"), Filter{}))
 		r.run()
@@ -144,7 +143,7 @@ func TestTime_TimeToLive(t *testing.T) {
 // What a person sends again is tried at once: its time to live is shorter than
 // the pauses that its endpoint has earned.
 func TestTime_RedriveIsTried(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		r, p := timedRig(t, refuse)
 		r.notify(rule("n", r.topic("t", "http://x", "persistent", "true", "time_to_live", "2"), Filter{}))
 		r.run()
@@ -177,7 +176,7 @@ func TestTime_RedriveIsTried(t *testing.T) {
 
 // Attempts outlive the worker: after a restart the count goes on.
 func TestTime_AttemptsSurvive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		r, p := timedRig(t, refuse)
 		r.notify(rule("n", r.topic("t", "http://x", "persistent", "true", "retry_sleep_duration", "10", "max_retries", "4"), Filter{}))
 		r.run()
@@ -201,7 +200,7 @@ func TestTime_AttemptsSurvive(t *testing.T) {
 // A queue of a gateway that died is served when its lease ends, and not
 // before.
 func TestTime_DeadOwner(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		r, p := timedRig(t, accept)
 		topic := r.topic("t", "http://x", "persistent", "true")
 		r.notify(rule("n", topic, Filter{}))
@@ -231,7 +230,7 @@ func TestTime_DeadOwner(t *testing.T) {
 }
 
 func TestTime_Rejected(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		r, p := timedRig(t, func(Event) Result { return Result{Rejected, errors.New("too large")} })
 		r.notify(rule("n", r.topic("t", "http://x", "persistent", "true"), Filter{}))
 		r.run()
@@ -264,16 +263,16 @@ func TestWindow_Model(t *testing.T) {
 				key := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "key")
 				count[key]++
 				added++
-				w.add(&item{marker: queue.Marker(fmt.Sprintf("%06d", added)), attempts: count[key], entry: entry{order: key}, raw: make([]byte, 10)}, now)
+				w.add(&item{marker: queue.Marker(fmt.Sprintf("%06d", added)), attempts: count[key], order: key, raw: make([]byte, 10)}, now)
 			case 2:
 				if it := w.next(now); it != nil {
 					for _, f := range flying {
-						if f.entry.order == it.entry.order {
-							t.Fatalf("two of key %s at once", it.entry.order)
+						if f.order == it.order {
+							t.Fatalf("two of key %s at once", it.order)
 						}
 					}
-					if it.attempts != sent[it.entry.order]+1 {
-						t.Fatalf("key %s: %d after %d", it.entry.order, it.attempts, sent[it.entry.order])
+					if it.attempts != sent[it.order]+1 {
+						t.Fatalf("key %s: %d after %d", it.order, it.attempts, sent[it.order])
 					}
 					flying = append(flying, it)
 				}
@@ -281,7 +280,7 @@ func TestWindow_Model(t *testing.T) {
 				if len(flying) > 0 {
 					it := flying[0]
 					flying = flying[1:]
-					sent[it.entry.order] = it.attempts
+					sent[it.order] = it.attempts
 					w.finish(it, now)
 				}
 			case 4:

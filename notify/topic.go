@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Limit is one of a topic's limits on delivery, in its unit. Unset means the
@@ -87,6 +89,9 @@ type Dest struct {
 	RetrySleep Limit  `json:"retry_sleep_duration"` // seconds
 	// Shards is fixed when the topic first gets queues; 0 before.
 	Shards int `json:"num_shards"`
+	// NamedBy is the user who named the endpoint, where it is not the owner:
+	// see Topic.SetNamedBy.
+	NamedBy string `json:"push_endpoint_by,omitempty"`
 }
 
 // The attributes with a place of their own; all others are arguments of the
@@ -101,16 +106,26 @@ const (
 	AttrPolicy       = "Policy"
 )
 
+// Arguments that concern the gateway, not the endpoint.
+const (
+	ArgDialect  = "event-dialect" // "ceph" (default) or "aws"
+	ArgWhenFull = "when-full"     // "reject" (default), "drop-oldest" or "drop-new"
+)
+
 // settable are the arguments that SetTopicAttributes accepts beside the
 // attributes above. It is never written.
 var settable = [...]string{
+	ArgDialect, ArgWhenFull,
 	"verify-ssl", "use-ssl", "ca-location", "cloudevents", "http-ack-level",
-	"amqp-exchange", "amqp-ack-level", "amqp-version",
-	"kafka-ack-level", "kafka-brokers", "mechanism", "user-name", "password",
+	argCloudMode, argHTTPHeaders, argHTTPToken, argHTTPKeys, argHTTPReject, argHTTPVersion,
+	"amqp-exchange", "amqp-ack-level", "amqp-version", "mqtt-qos", "mqtt-retain",
+	"kafka-ack-level", "kafka-brokers", "kafka-max-batch-size", "kafka-compression", "mechanism", "user-name", "password",
 	"ssl-certificate-location", "ssl-key-location", "ssl-key-password",
 	"sasl-kerberos-service-name", "sasl-kerberos-principal", "sasl-kerberos-keytab",
 	"sasl-oauthbearer-token-endpoint-url", "sasl-oauthbearer-client-id",
 	"sasl-oauthbearer-client-secret", "sasl-oauthbearer-scope",
+	argNATSAck, argNATSSubject, argNATSStream, argNATSCredentials, argNATSNKey, argNATSInbox,
+	argRedisMode, argRedisKey, argRedisMaxLen,
 }
 
 // notArgs are form fields that are no attributes. It is never written.
@@ -146,9 +161,20 @@ func ValidTopicName(name string) bool {
 	return true
 }
 
+// isText tells whether XML can show a string: else one topic would make the list
+// of all of its tenant's unreadable.
+func isText(s string) bool {
+	for _, r := range s {
+		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF {
+			return false
+		}
+	}
+	return utf8.ValidString(s)
+}
+
 // NewTopic makes a topic of a CreateTopic request's attributes. It checks what
 // RGW checks: the name, the syntax of the endpoint's URL, and that a user name
-// comes with a password.
+// comes with a password; and that the attributes are text.
 // Errors: ErrInvalidTopicName, ErrInvalidEndpoint, ErrInvalidAttribute.
 func NewTopic(region, tenant, name, owner string, attrs map[string]string) (*Topic, error) {
 	if !ValidTopicName(name) {
@@ -161,6 +187,9 @@ func NewTopic(region, tenant, name, owner string, attrs map[string]string) (*Top
 		Dest:  Dest{Topic: name, TimeToLive: Unset, MaxRetries: Unset, RetrySleep: Unset},
 	}
 	for _, k := range slices.Sorted(maps.Keys(attrs)) {
+		if !isText(k) || !isText(attrs[k]) {
+			return nil, fmt.Errorf("%w: %q has characters that no answer could show", ErrInvalidAttribute, k)
+		}
 		if !slices.Contains(notArgs[:], k) {
 			t.set(k, attrs[k])
 		}
@@ -183,6 +212,9 @@ func (t *Topic) WithAttribute(name, value string) (*Topic, error) {
 		if !slices.Contains(settable[:], name) {
 			return nil, fmt.Errorf("%w: unknown attribute %q", ErrInvalidAttribute, name)
 		}
+	}
+	if !isText(value) {
+		return nil, fmt.Errorf("%w: %s has characters that no answer could show", ErrInvalidAttribute, name)
 	}
 	next := *t
 	next.set(name, value)
@@ -217,8 +249,13 @@ func (t *Topic) set(name, value string) {
 
 // checkEndpoint validates the URL and notes whether there is a secret.
 func (t *Topic) checkEndpoint() error {
-	t.Dest.StoredSecret = t.Arg("user-name") != "" || t.Arg("password") != "" ||
-		t.Arg("ssl-key-password") != "" || t.Arg("sasl-oauthbearer-client-secret") != ""
+	t.Dest.StoredSecret = t.Arg("user-name") != ""
+	for _, name := range secretArgs {
+		t.Dest.StoredSecret = t.Dest.StoredSecret || t.Arg(name) != ""
+	}
+	if err := cmp.Or(t.checkChoices(), checkHTTPArgs(t.Dest.Args), checkTokenURL(t.Arg(argTokenURL))); err != nil {
+		return err
+	}
 	if t.Dest.PushEndpoint == "" {
 		return nil
 	}
@@ -226,10 +263,16 @@ func (t *Topic) checkEndpoint() error {
 	if err != nil || u.Scheme == "" || u.Host == "" {
 		return ErrInvalidEndpoint // the text may hold a password
 	}
+	if strings.Contains(t.Dest.PushEndpoint, "#") { // nothing would get what follows, half a password maybe
+		return fmt.Errorf("%w: # is written %%23", ErrInvalidEndpoint)
+	}
+	if err := t.checkBroker(u); err != nil {
+		return err
+	}
 	if u.User == nil {
 		return nil
 	}
-	if pw, ok := u.User.Password(); !ok || pw == "" || u.User.Username() == "" {
+	if pw, ok := u.User.Password(); (!ok || pw == "" || u.User.Username() == "") && !secretAlone(u) {
 		return fmt.Errorf("%w: user and password go together", ErrInvalidEndpoint)
 	}
 	t.Dest.StoredSecret = true
@@ -244,6 +287,10 @@ func (t *Topic) Tenant() string {
 	}
 	return tenant
 }
+
+// ownedBy tells whether the topic is the one that a rule was put for: of that
+// owner, where the rule has noted it.
+func (t *Topic) ownedBy(owner string) bool { return owner == "" || t.Owner == owner }
 
 // Queued tells whether events of the topic go through queues: it is persistent
 // and has an endpoint.
@@ -337,11 +384,29 @@ func RedactEndpoint(endpoint string) string {
 	if err != nil {
 		return "(malformed)"
 	}
-	return u.Redacted()
+	return redactURL(u)
 }
 
 // secretArgs are the arguments that are secrets. It is never written.
-var secretArgs = [...]string{"password", "ssl-key-password", "sasl-oauthbearer-client-secret"}
+var secretArgs = [...]string{
+	"password", "ssl-key-password", "sasl-oauthbearer-client-secret",
+	argHTTPHeaders, argHTTPToken, argHTTPKeys,
+}
+
+// BearsSecret tells whether an attribute is, or may hold, a secret.
+func BearsSecret(attr string) bool {
+	return attr == AttrPushEndpoint || attr == "user-name" || slices.Contains(secretArgs[:], attr)
+}
+
+// OfEndpoint tells whether an attribute says where an endpoint is, or how it is
+// spoken to.
+func OfEndpoint(attr string) bool {
+	switch attr {
+	case AttrOpaqueData, AttrPersistent, AttrTimeToLive, AttrMaxRetries, AttrRetrySleep, AttrPolicy, ArgDialect, ArgWhenFull:
+		return false
+	}
+	return true
+}
 
 // redactArgs replaces the values of secret arguments.
 func redactArgs(args string) string {

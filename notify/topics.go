@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -32,12 +33,21 @@ type Topics struct {
 	changed  func() // called after every change
 	// undecodable is told of a record that cannot be read, again and again.
 	undecodable func(record string, version uint64, err error)
+	// unacknowledged, if set, is told of a topic that becomes one: see
+	// Topic.Unacknowledged.
+	unacknowledged func(*Topic)
 	// strangers tells whether gateways with another store serve the queues of
 	// that name.
 	strangers func(ctx context.Context, queue string) (bool, error)
 
 	writing chan struct{} // holds a token while this process changes a topic
-	cache   sync.Map      // record name -> cachedTopic
+	cache   topicCache
+}
+
+// topicCache holds topics by the names of their records.
+type topicCache struct {
+	mu sync.RWMutex // guards m
+	m  map[string]cachedTopic
 }
 
 type cachedTopic struct {
@@ -61,6 +71,14 @@ type TopicCheck func(cur, next *Topic) error
 
 func topicRecord(tenant, name string) string { return topicPrefix + tenant + ":" + name }
 
+// knownRecord is topicRecord, or "" when no topic has such a name.
+func knownRecord(tenant, name string) string {
+	if !validRecordPart(tenant) || !validRecordPart(name) {
+		return ""
+	}
+	return topicRecord(tenant, name)
+}
+
 // validRecordPart tells whether s can be in a record's name; no topic has
 // another name.
 func validRecordPart(s string) bool {
@@ -83,29 +101,30 @@ func (t *Topics) Get(ctx context.Context, tenant, name string) (*Topic, error) {
 }
 
 func (t *Topics) get(ctx context.Context, tenant, name string) (*Topic, uint64, error) {
-	if !validRecordPart(tenant) || !validRecordPart(name) {
-		return nil, 0, ErrNoSuchTopic
-	}
-	return t.load(ctx, topicRecord(tenant, name))
+	return t.load(ctx, knownRecord(tenant, name))
 }
 
+// load reads the topic of a record; "" is that of no topic.
 func (t *Topics) load(ctx context.Context, record string) (*Topic, uint64, error) {
+	if record == "" {
+		return nil, 0, ErrNoSuchTopic
+	}
 	data, version, err := t.records.Get(ctx, record)
 	if errors.Is(err, store.ErrNoSuchRecord) {
-		t.cache.Delete(record)
+		t.cache.drop(record)
 		return nil, 0, ErrNoSuchTopic
 	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("get topic: %w", err)
 	}
-	if c, ok := t.cache.Load(record); ok && c.(cachedTopic).version == version {
-		return c.(cachedTopic).topic, version, nil
+	if c := t.cache.get(record); c.topic != nil && c.version == version {
+		return c.topic, version, nil
 	}
 	topic := new(Topic)
 	if err := json.Unmarshal(data, topic); err != nil {
 		return nil, version, fmt.Errorf("%w: %s: %w", errUndecodable, record, err)
 	}
-	t.cache.Store(record, cachedTopic{version, topic})
+	t.cache.put(record, cachedTopic{version, topic})
 	return topic, version, nil
 }
 
@@ -164,6 +183,9 @@ func (t *Topics) update(ctx context.Context, tenant, name string, check TopicChe
 		}
 		err = t.put(work, cur, next, version)
 		if !errors.Is(err, store.ErrRecordConflict) {
+			if why := next.Unacknowledged(); err == nil && why != "" && t.unacknowledged != nil && (cur == nil || cur.Unacknowledged() != why) {
+				t.unacknowledged(next)
+			}
 			return next, err
 		}
 		// What Get gave came from a cache; another gateway was here.
@@ -291,7 +313,43 @@ func (t *Topics) all(ctx context.Context) (topics []*Topic, complete bool, err e
 	if err != nil {
 		return nil, false, fmt.Errorf("list topics: %w", err)
 	}
+	t.prune(names)
 	return t.loadAll(ctx, names)
+}
+
+// prune leaves only topics of those records in the cache.
+func (t *Topics) prune(names []string) {
+	exists := make(map[string]bool, len(names))
+	for _, name := range names {
+		exists[name] = true
+	}
+	t.cache.mu.Lock()
+	defer t.cache.mu.Unlock()
+	maps.DeleteFunc(t.cache.m, func(name string, _ cachedTopic) bool { return !exists[name] })
+}
+
+func (c *topicCache) get(record string) cachedTopic {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.m[record]
+}
+
+func (c *topicCache) put(record string, topic cachedTopic) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil {
+		c.m = make(map[string]cachedTopic)
+	}
+	c.m[record] = topic
+}
+
+func (c *topicCache) drop(record string) {
+	if c.get(record).topic == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.m, record)
 }
 
 func (t *Topics) loadAll(ctx context.Context, names []string) (topics []*Topic, complete bool, err error) {

@@ -1,7 +1,6 @@
 package notify
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,46 +8,6 @@ import (
 	"testing"
 	"time"
 )
-
-func TestListen(t *testing.T) {
-	r := newRig(t, quick())
-	ctx, cancel := context.WithCancel(t.Context())
-	all := r.s.Listen(ctx, ListenRequest{Bucket: "b"})
-	some := r.s.Listen(ctx, ListenRequest{Prefix: "k", Suffix: "2", Events: ObjectRemovedAll})
-	other := r.s.Listen(ctx, ListenRequest{Bucket: "c"})
-	for i := range 3 {
-		r.put(fmt.Sprint("k", i), "e") // no rule needed
-		r.remove(fmt.Sprint("k", i))
-	}
-	if len(all) != 6 || len(some) != 1 || len(other) != 0 {
-		t.Errorf("heard %d, %d, %d, want 6, 1, 0", len(all), len(some), len(other))
-	}
-	if e := <-some; !strings.Contains(string(e.Record), `"key":"k2"`) {
-		t.Errorf("record = %s", e.Record)
-	}
-	cancel()
-	eventually(t, "end", func() bool { return !r.s.hub.live() })
-	if _, ok := <-other; ok {
-		t.Error("the channel is not closed")
-	}
-}
-
-func TestListen_Slow(t *testing.T) {
-	r := newRig(t, quick())
-	c := r.s.Listen(t.Context(), ListenRequest{})
-	for range listenBuffer + 10 {
-		r.put("k", "e")
-	}
-	n := 0
-	var last LiveEvent
-	for e := range c {
-		last = e
-		n++
-	}
-	if n != listenBuffer+1 || !last.Dropped {
-		t.Errorf("%d events, the last %+v", n, last)
-	}
-}
 
 func TestTopics(t *testing.T) {
 	r := newRig(t, quick())

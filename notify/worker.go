@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"herald/queue"
@@ -18,15 +19,18 @@ type worker struct {
 	s            *Service
 	tenant, name string // of the topic
 	queueName    string
-	limit        int // pushes at once
+	limit        int // pushes at once, of one event each
 
 	q    queue.Queue
 	hold *holding // the queue's lease
+
+	stall *atomic.Int64 // see stalls
 
 	topic  *Topic  // as of the current round
 	target *target // its endpoint
 
 	win      *window
+	share    shareKind    // what the window counts as
 	cursor   queue.Marker // the last entry that was listed
 	more     bool         // there may be entries after it
 	found    bool         // the last list had entries
@@ -47,20 +51,6 @@ type worker struct {
 	since   time.Time // when the first of them was
 
 	wg sync.WaitGroup // pushes, and the one that waits
-}
-
-// job is one entry to be pushed.
-type job struct {
-	ctx    context.Context
-	it     *item
-	target *target
-	pause  time.Duration // the endpoint's longest, after failures
-}
-
-// pushed is the report of a push.
-type pushed struct {
-	it     *item
-	result Result
 }
 
 var (
@@ -94,7 +84,7 @@ const (
 func newWorker(s *Service, t *Topic, queueName string) *worker {
 	return &worker{
 		s: s, tenant: t.Tenant(), name: t.Name, queueName: queueName,
-		limit: max(1, s.opt.Inflight/max(1, t.Dest.Shards)),
+		limit: max(1, s.opt.Inflight/max(1, t.Dest.Shards)), stall: s.stalled.of(queueName),
 	}
 }
 
@@ -159,6 +149,7 @@ func (w *worker) session(ctx context.Context) (err error) {
 	w.jobs, w.pushers = make(chan job, w.limit), 0
 	w.inflight, w.stopped, w.topic, w.target = 0, false, nil, nil
 	w.acked, w.failed, w.behind, w.restAt = nil, nil, nil, time.Time{}
+	defer w.claim(shareNone)
 	err = w.serve(ctx, work)
 	if lost := hold.check(); lost != nil {
 		w.s.metrics.leasesLost.Inc()
@@ -185,9 +176,10 @@ func (w *worker) serve(ctx, work context.Context) (err error) {
 		if err := w.refresh(ctx); err != nil {
 			return err
 		}
-		if err := w.fill(ctx); err != nil {
+		if err := w.fill(ctx, work); err != nil {
 			return err
 		}
+		w.watch(false)
 		blocked, err := w.step(work, pushCtx)
 		if err != nil {
 			return err
@@ -212,7 +204,7 @@ func (w *worker) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if topic == w.topic {
+	if topic == w.topic && !w.target.closed.Load() { // by who had an older topic
 		return nil
 	}
 	target := w.s.targets.of(topic)
@@ -220,40 +212,6 @@ func (w *worker) refresh(ctx context.Context) error {
 		w.win.hurry()
 	}
 	w.topic, w.target = topic, target
-	return nil
-}
-
-// fill lists entries into the window's room, unless that is too small to be
-// worth it.
-func (w *worker) fill(ctx context.Context) error {
-	room := w.win.room()
-	if !w.more || room <= 0 || !w.win.roomy() && !w.win.empty() {
-		return nil
-	}
-	list, more, err := w.q.List(ctx, w.cursor, room)
-	if err != nil {
-		return fmt.Errorf("list: %w", err)
-	}
-	w.more, w.found = more, len(list) > 0
-	if w.found {
-		w.restAt = time.Time{}
-	}
-	now := time.Now()
-	for _, e := range list {
-		w.cursor = e.Marker
-		it := &item{marker: e.Marker, raw: e.Data, since: e.Enqueued, attempts: e.Attempts}
-		if it.entry, err = decodeEntry(e.Data); err != nil {
-			// An order of its own: it must not hold up any key.
-			it.entry.order = "\x00" + string(e.Marker)
-			it.lastErr = errUndecodable.Error()
-		} else if e.Attempts > 0 {
-			it.notBefore = e.LastTry.Add(w.pause(e.Attempts))
-		}
-		if it.since.IsZero() { // not by this clock, but by which it is not known
-			it.since = it.entry.created
-		}
-		w.win.add(it, now)
-	}
 	return nil
 }
 
@@ -288,7 +246,7 @@ func (w *worker) maxPause() time.Duration {
 func (w *worker) verdict(it *item, now time.Time) string {
 	ttl, retries := w.limits()
 	switch {
-	case it.entry.arn == "":
+	case it.bad:
 		return reasonUndecodable
 	case ttl > 0 && now.Sub(it.since) > ttl:
 		return reasonTTL
@@ -304,33 +262,54 @@ func (w *worker) step(work, pushCtx context.Context) (blocked time.Time, err err
 	if err := w.expire(work); err != nil {
 		return time.Time{}, err
 	}
-	_, retries := w.limits()
-	for w.inflight < w.limit {
+	for w.inflight < w.atOnce() {
 		now := time.Now()
-		it := w.win.next(now)
-		if it == nil {
-			return time.Time{}, nil
-		}
-		if reason := w.verdict(it, now); reason != "" {
-			if err := w.bury(work, reason, it); err != nil {
-				return time.Time{}, err
-			}
-			continue
+		it, err := w.next(work, now)
+		if err != nil || it == nil {
+			return time.Time{}, err
 		}
 		if err := w.hold.check(); err != nil {
 			return time.Time{}, err
 		}
 		// With a limit on attempts every entry has its own, as in RGW; else a
 		// dead endpoint is asked by one entry for all.
-		if retries == 0 {
+		if _, retries := w.limits(); retries == 0 {
 			if ok, pause := w.target.admit(now); !ok {
 				w.win.unget(it)
 				return now.Add(pause), nil
 			}
 		}
-		w.start(pushCtx, it)
+		items := []*item{it}
+		for most := w.target.batch(); len(items) < most; {
+			if it, err = w.next(work, now); err != nil {
+				return time.Time{}, err
+			}
+			if it == nil {
+				break
+			}
+			items = append(items, it)
+		}
+		w.start(pushCtx, items)
 	}
 	return time.Time{}, nil
+}
+
+// next takes the next entry that is to be sent; what is over its limits is
+// given up.
+func (w *worker) next(ctx context.Context, now time.Time) (*item, error) {
+	for {
+		it := w.win.next(now)
+		if it == nil {
+			return nil, nil
+		}
+		reason := w.verdict(it, now)
+		if reason == "" {
+			return it, nil
+		}
+		if err := w.bury(ctx, reason, it); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // expire gives up entries that grew too old while they could not be sent.
@@ -372,81 +351,12 @@ func (w *worker) bury(ctx context.Context, reason string, items ...*item) error 
 	w.s.fault("notify.dead")
 	w.s.metrics.dead.WithLabelValues(topicLabel(w.topic), reason).Add(float64(len(items)))
 	w.s.log.Warn("events given up", "queue", w.queueName, "reason", reason, "events", len(items), "err", items[0].lastErr)
+	w.watch(true)
 	now := time.Now()
 	for _, it := range items {
 		w.win.finish(it, now)
 		w.acked = append(w.acked, it)
 	}
-	return nil
-}
-
-// start has one entry pushed beside the worker, by goroutines that stay until
-// the end of the session: a push takes a large stack.
-func (w *worker) start(ctx context.Context, it *item) {
-	if it.attempts > 0 {
-		w.s.metrics.retries.WithLabelValues(w.target.label).Inc()
-	}
-	w.inflight++
-	if w.pushers < w.inflight {
-		w.pushers++
-		jobs, results := w.jobs, w.results
-		w.wg.Go(func() {
-			for j := range jobs {
-				results <- j.push() // has room for all
-			}
-		})
-	}
-	w.jobs <- job{ctx, it, w.target, w.maxPause()} // likewise
-}
-
-func (j *job) push() pushed {
-	r := safePush(j.ctx, j.target, j.it)
-	if j.ctx.Err() != nil && r.Status == Retry {
-		j.target.cancelProbe() // says nothing about the endpoint
-	} else {
-		j.target.report(r, j.pause)
-	}
-	return pushed{j.it, r}
-}
-
-// safePush makes a failure of a panic.
-func safePush(ctx context.Context, t *target, it *item) (r Result) {
-	defer func() {
-		if p := recover(); p != nil {
-			t.s.metrics.workerPanics.Inc()
-			r = Result{Retry, fmt.Errorf("pusher panicked: %v", p)}
-		}
-	}()
-	return t.push(ctx, []Event{{Record: it.entry.record, Key: it.entry.order}})[0]
-}
-
-// done takes the report of a push.
-func (w *worker) done(ctx context.Context, p pushed) error {
-	w.inflight--
-	now := time.Now()
-	it := p.it
-	switch {
-	case p.result.Status == Acked:
-		w.s.fault("notify.pushed")
-		w.s.metrics.delivery.WithLabelValues(w.target.label).Observe(now.Sub(it.since).Seconds())
-		w.win.finish(it, now)
-		w.acked = append(w.acked, it)
-		return nil
-	case w.stopped:
-		w.win.unget(it)
-		return nil
-	}
-	it.attempts++
-	it.lastErr = p.result.Err.Error()
-	if p.result.Status == Rejected {
-		return w.bury(ctx, reasonRejected, it)
-	}
-	if reason := w.verdict(it, now); reason != "" {
-		return w.bury(ctx, reason, it)
-	}
-	w.s.log.Debug("push failed", "queue", w.queueName, "key", it.entry.order, "attempts", it.attempts, "err", it.lastErr)
-	w.failed = append(w.failed, queue.Attempt{Marker: it.marker, Attempts: it.attempts, LastTry: now})
-	w.win.retry(it, now.Add(w.pause(it.attempts)), now)
 	return nil
 }
 
@@ -463,10 +373,11 @@ func (w *worker) flush(ctx context.Context, all bool) error {
 		w.since = time.Now()
 	}
 	w.behind = slices.DeleteFunc(append(w.behind, w.acked...), func(it *item) bool { return it.state == itemGone })
-	if single {
+	if single && len(w.behind) > 0 {
 		for _, it := range w.behind {
 			ack.Done = append(ack.Done, it.marker)
 		}
+		w.win.drop(w.behind)
 		w.behind = nil
 	}
 	w.acked, w.failed, w.flushed = nil, nil, time.Now()

@@ -83,7 +83,7 @@ func (w *worker) deadline(blocked time.Time) time.Time {
 	case w.s.remote && !w.restAt.IsZero():
 		at = w.restAt.Add(w.s.opt.Lease)
 	}
-	for _, t := range [...]time.Time{blocked, w.win.due()} {
+	for _, t := range [...]time.Time{blocked, w.win.due(), w.win.passAt()} {
 		if !t.IsZero() && t.Before(at) {
 			at = t
 		}
@@ -123,6 +123,7 @@ func (w *worker) awaitFirst(ctx context.Context) (err error) {
 			return err
 		}
 		w.s.working.set(w.queueName, true) // as far as can be seen
+		w.stall.Store(0)
 		if err := w.await(ctx, "", pause); err != nil {
 			return err
 		}

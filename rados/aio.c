@@ -2,14 +2,15 @@
 
 #include "aio.h"
 #include <errno.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 #ifdef __linux__
 #include <malloc.h>
 #endif
-
-extern void heraldRadosDone(uintptr_t handle);
 
 // By default memory of the size of what an operation reads or writes goes back
 // to the kernel when it is freed, and comes again page by page.
@@ -18,6 +19,7 @@ void herald_tune(void) {
 	mallopt(M_MMAP_THRESHOLD, 16 << 20);
 	mallopt(M_TRIM_THRESHOLD, 64 << 20);
 	mallopt(M_TOP_PAD, 1 << 20);
+	mallopt(M_ARENA_MAX, 8); // each keeps the most that it ever had
 #endif
 }
 
@@ -108,6 +110,67 @@ static void flatten(herald_result *r) {
 	}
 }
 
+struct herald_bell {
+	_Atomic(herald_req *) done; // the newest first
+	_Atomic int ringing;        // threads that may touch it
+	herald_req *taken;          // of the goroutine that takes: the eldest first
+	int fd;
+};
+
+herald_bell *herald_bell_new(int *fd) {
+	herald_bell *bell = calloc(1, sizeof *bell);
+	if (!bell) {
+		return NULL;
+	}
+	bell->fd = *fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (bell->fd < 0) {
+		free(bell);
+		return NULL;
+	}
+	return bell;
+}
+
+void herald_bell_still(herald_bell *bell) {
+	while (atomic_load(&bell->ringing) > 0) {
+		sched_yield(); // it is writing to the descriptor
+	}
+}
+
+void herald_bell_free(herald_bell *bell) { free(bell); }
+
+// ring hands an operation to Go. Nothing of it may be used afterwards.
+static void ring(herald_req *req) {
+	herald_bell *bell = req->bell;
+	atomic_fetch_add(&bell->ringing, 1);
+	herald_req *head = atomic_load(&bell->done);
+	do {
+		req->next = head;
+	} while (!atomic_compare_exchange_weak(&bell->done, &head, req));
+	if (!head) { // else Go was told, and has not looked since
+		(void)!eventfd_write(bell->fd, 1); // 2^64 of them before it fails
+	}
+	atomic_fetch_sub(&bell->ringing, 1);
+}
+
+size_t herald_take(herald_bell *bell, uintptr_t *handles, size_t n) {
+	if (!bell->taken) {
+		for (herald_req *r = atomic_exchange(&bell->done, NULL), *next; r; r = next) {
+			next = r->next;
+			r->next = bell->taken;
+			bell->taken = r;
+		}
+	}
+	size_t i = 0;
+	for (; i < n && bell->taken; i++) {
+		herald_req *r = bell->taken;
+		bell->taken = r->next;
+		handles[i] = r->handle;
+		herald_put(r); // before Go hears of it, which may then disconnect
+	}
+	return i;
+}
+
+// on_complete is called by librados' threads.
 static void on_complete(rados_completion_t c, void *arg) {
 	herald_req *req = arg;
 	req->ret = rados_aio_get_return_value(c);
@@ -117,9 +180,7 @@ static void on_complete(rados_completion_t c, void *arg) {
 			flatten(&req->results[i]);
 		}
 	}
-	uintptr_t handle = req->handle;
-	herald_put(req); // before Go hears of it, which may then disconnect
-	heraldRadosDone(handle);
+	ring(req);
 }
 
 // split parts a list into arrays of pointers and lengths, every stride-th
@@ -269,7 +330,7 @@ static int submit_read(rados_ioctx_t io, const char *oid, const herald_step *ste
 	return rc;
 }
 
-int herald_submit(rados_ioctx_t io, int write, const char *oid, const herald_step *steps, size_t n, int flags,
+int herald_submit(rados_ioctx_t io, herald_bell *bell, int write, const char *oid, const herald_step *steps, size_t n, int flags,
                   uintptr_t handle, herald_req **out) {
 	herald_req *req = calloc(1, sizeof *req + n * sizeof(herald_result));
 	if (!req) {
@@ -277,6 +338,7 @@ int herald_submit(rados_ioctx_t io, int write, const char *oid, const herald_ste
 	}
 	req->holders = 2;
 	req->handle = handle;
+	req->bell = bell;
 	req->n = n;
 	req->results = (herald_result *)(req + 1);
 	for (size_t i = 0; i < n; i++) {

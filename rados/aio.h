@@ -75,10 +75,16 @@ typedef struct herald_result {
 	void *iter;            // of librados, until the answer is there
 } herald_result;
 
-// An operation under way. Two hold it: librados' callback and the waiter.
+// Where operations that are done lie until Go takes them.
+typedef struct herald_bell herald_bell;
+
+// An operation under way. Two hold it: librados, until Go has taken it from the
+// bell, and the waiter.
 typedef struct herald_req {
 	_Atomic int holders;
 	uintptr_t handle;      // of the waiter, in Go
+	herald_bell *bell;
+	struct herald_req *next; // in the bell
 	rados_completion_t completion;
 	int ret;
 	uint64_t version;
@@ -86,9 +92,25 @@ typedef struct herald_req {
 	herald_result *results; // one for each step
 } herald_req;
 
-// herald_submit builds and submits an operation. A negative return means that
-// nothing was submitted and the callback will not run.
-int herald_submit(rados_ioctx_t io, int write, const char *oid, const herald_step *steps, size_t n, int flags,
+// herald_bell_new makes a bell; NULL with errno when it cannot. *fd is
+// written to (and need not be read) when something lies in it again.
+herald_bell *herald_bell_new(int *fd);
+
+// herald_take takes at most n operations that are done, the eldest first, and
+// tells the handles of their waiters. One goroutine does that. Fewer than n:
+// if there are more, the bell rings again.
+size_t herald_take(herald_bell *bell, uintptr_t *handles, size_t n);
+
+// herald_bell_still waits, for a moment at most, until no thread touches a bell
+// that has no operations any more. Then its descriptor may be closed.
+void herald_bell_still(herald_bell *bell);
+
+// herald_bell_free frees a bell, when nobody takes from it any more.
+void herald_bell_free(herald_bell *bell);
+
+// herald_submit builds and submits an operation, which rings the bell when it
+// is done. A negative return means that nothing was submitted.
+int herald_submit(rados_ioctx_t io, herald_bell *bell, int write, const char *oid, const herald_step *steps, size_t n, int flags,
                   uintptr_t handle, herald_req **out);
 
 // herald_tune makes malloc keep what librados frees, for its next operations.

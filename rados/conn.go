@@ -74,6 +74,7 @@ type Conn struct {
 	ops       *semaphore.Weighted
 	bytes     *semaphore.Weighted
 	maxBytes  int64
+	bell      *bell
 	inFlight  atomic.Int64
 	waiting   atomic.Int64
 	done      atomic.Uint64
@@ -116,10 +117,17 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 		close(left)
 		return nil, fmt.Errorf("rados: connect: %w", context.Cause(ctx))
 	}
-	return &Conn{
+	bell, err := newBell()
+	if err != nil {
+		c.Shutdown()
+		return nil, fmt.Errorf("rados: connect: %w", err)
+	}
+	conn := &Conn{
 		ceph: c, ops: semaphore.NewWeighted(int64(cfg.MaxInFlight)), bytes: semaphore.NewWeighted(cfg.MaxInFlightBytes),
-		maxBytes: cfg.MaxInFlightBytes, idle: make(chan struct{}), ios: map[[2]string]*IO{},
-	}, nil
+		maxBytes: cfg.MaxInFlightBytes, bell: bell, idle: make(chan struct{}), ios: map[[2]string]*IO{},
+	}
+	go bell.listen(conn)
+	return conn, nil
 }
 
 func configure(cfg Config) (*ceph.Conn, error) {
@@ -226,6 +234,7 @@ func (c *Conn) Close() error {
 	}
 	c.mu.Unlock()
 	<-c.idle
+	c.bell.close()
 	if c.calls.Load() > 0 {
 		return nil // a watch, for one, ends when an OSD answers, whenever that is: librados would use what we free
 	}

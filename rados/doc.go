@@ -8,8 +8,8 @@
 // An operation is built (NewRead, NewWrite), and done by IO.Operate: all of
 // its steps at once or none of them. One call into C builds and submits it;
 // the goroutine then waits on a channel while librados works, and holds no
-// thread. librados calls back from a thread of its own when the answer is
-// there. At most Config.MaxInFlight operations and Config.MaxInFlightBytes
+// thread. When the answer is there a thread of librados puts it where Go's
+// poller sees it. At most Config.MaxInFlight operations and Config.MaxInFlightBytes
 // bytes are submitted at once, because librados blocks the thread that submits
 // more than it likes; what is above waits as goroutines.
 //

@@ -43,7 +43,7 @@ func (io *IO) Operate(ctx context.Context, oid string, operation Op, flags Flags
 	if err := io.conn.acquire(ctx, r); err != nil {
 		return 0, fmt.Errorf("rados: wait to do %s %s: %w", o.describe(), oid, err)
 	}
-	p := &pending{conn: io.conn, room: r, done: make(chan struct{})}
+	p := &pending{room: r, done: make(chan struct{})}
 	req, rc := io.submit(oid, o, flags&^Urgent, p)
 	if rc < 0 {
 		io.conn.finish(r)

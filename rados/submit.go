@@ -16,25 +16,11 @@ import (
 	"unsafe"
 )
 
-// pending is an operation under way, as the callback finds it.
+// pending is an operation under way.
 type pending struct {
-	conn *Conn
 	room room
-	done chan struct{}  // closed by the callback
-	into runtime.Pinner // what librados reads to, until the callback
-}
-
-// heraldRadosDone is called by librados' threads when an operation is done.
-// It must not block.
-//
-//export heraldRadosDone
-func heraldRadosDone(handle C.uintptr_t) {
-	h := cgo.Handle(handle)
-	p := h.Value().(*pending)
-	h.Delete()
-	p.into.Unpin()
-	p.conn.finish(p.room)
-	close(p.done)
+	done chan struct{}  // closed when it is done
+	into runtime.Pinner // what librados reads to, until then
 }
 
 // builder turns requests into what C reads. What it points to is pinned until
@@ -102,7 +88,7 @@ func (b *builder) list(r request) (*C.herald_bytes, C.size_t) {
 }
 
 // submit hands an operation to librados. The caller holds its share of the
-// gate, and gives it back when submit fails; else the callback does.
+// gate, and gives it back when submit fails; else Conn.listen does.
 func (io *IO) submit(oid string, o *op, flags Flags, p *pending) (*C.herald_req, int) {
 	var b builder
 	b.build(o.reqs, &p.into)
@@ -118,7 +104,7 @@ func (io *IO) submit(oid string, o *op, flags Flags, p *pending) (*C.herald_req,
 	}
 	var req *C.herald_req
 	h := cgo.NewHandle(p)
-	rc := C.herald_submit(C.rados_ioctx_t(io.ctx.Pointer()), write, (*C.char)(unsafe.Pointer(&name[0])),
+	rc := C.herald_submit(C.rados_ioctx_t(io.ctx.Pointer()), io.conn.bell.c, write, (*C.char)(unsafe.Pointer(&name[0])),
 		steps, C.size_t(len(b.steps)), C.int(flags)|C.LIBRADOS_OPERATION_FULL_TRY, C.uintptr_t(h), &req)
 	if rc < 0 {
 		h.Delete()

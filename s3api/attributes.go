@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"time"
@@ -56,18 +57,30 @@ var storageClasses = map[string]bool{
 }
 
 // requestAttrs are the attributes that an object gets from the headers of the
-// request that makes it, tags and owner included. Headers that ask for what is
-// not supported are refused. Errors: NotImplemented, InvalidArgument,
-// InvalidStorageClass, MetadataTooLarge, InvalidTag.
-func (r *request) requestAttrs() (store.Attrs, error) {
-	h := r.http.Header
+// request that makes it, tags, owner and ACL included. Headers that ask for what
+// is not supported are refused. Errors: NotImplemented, InvalidArgument,
+// InvalidStorageClass, MetadataTooLarge, InvalidTag, and those of aclOf.
+func (s *Server) requestAttrs(ctx context.Context, r *request) (store.Attrs, error) {
+	return s.attrsOf(ctx, r, r.http.Header)
+}
+
+// attrsOf is requestAttrs of headers that came otherwise.
+func (s *Server) attrsOf(ctx context.Context, r *request, h http.Header) (store.Attrs, error) {
 	attrs := make(store.Attrs, 8)
-	attrs[store.AttrOwner] = r.principal()
+	attrs[store.AttrOwner] = r.owner()
 	if err := addMetadata(attrs, h); err != nil {
 		return nil, err
 	}
-	if err := checkWriteHeaders(h); err != nil {
+	granted, err := checkWriteHeaders(h)
+	if err != nil {
 		return nil, err
+	}
+	acl, err := s.aclOf(ctx, r, h, granted, r.owner(), r.bucket.Info.Owner)
+	if err != nil {
+		return nil, err
+	}
+	if acl != "" {
+		attrs[attrObjectACL] = acl
 	}
 	if err := addStorageClass(attrs, h); err != nil {
 		return nil, err
@@ -130,35 +143,27 @@ func addTags(attrs store.Attrs, h http.Header) error {
 }
 
 // notImplementedHeaders are beginnings of headers that ask for what is not
-// there: to ignore encryption, locks or grants would be a lie. It is never
-// written.
+// there: to ignore encryption or locks would be a lie. It is never written.
 var notImplementedHeaders = [...]string{
 	"X-Amz-Server-Side-Encryption", "X-Amz-Copy-Source-Server-Side-Encryption",
-	"X-Amz-Object-Lock-", "X-Amz-Grant-", "X-Amz-Write-Offset-Bytes",
+	"X-Amz-Object-Lock-", "X-Amz-Write-Offset-Bytes",
 }
 
-// checkWriteHeaders refuses headers that ask for what is not supported. The
-// canned ACLs "private" and "bucket-owner-full-control" describe what is so
-// anyway. Errors: NotImplemented, InvalidArgument.
-func checkWriteHeaders(h http.Header) error {
+// checkWriteHeaders refuses headers that ask for what is not supported, and
+// tells whether there are x-amz-grant- headers. Errors: NotImplemented.
+func checkWriteHeaders(h http.Header) (granted bool, err error) {
 	for name := range h {
 		if !strings.HasPrefix(name, "X-Amz-") {
 			continue
 		}
 		for _, prefix := range notImplementedHeaders {
 			if strings.HasPrefix(name, prefix) {
-				return fail(codeNotImplemented, "The header %s is not supported.", strings.ToLower(name)).with("Header", strings.ToLower(name))
+				return false, fail(codeNotImplemented, "The header %s is not supported.", strings.ToLower(name)).with("Header", strings.ToLower(name))
 			}
 		}
+		granted = granted || strings.HasPrefix(name, grantPrefix)
 	}
-	switch acl := first(h, hACL); acl {
-	case "", "private", "bucket-owner-full-control":
-		return nil
-	case "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read", "log-delivery-write":
-		return fail(codeNotImplemented, "This canned ACL is not supported.").with("Header", "x-amz-acl")
-	default:
-		return invalidArgument("x-amz-acl", acl, "This is no canned ACL.")
-	}
+	return granted, nil
 }
 
 // signingParameters are the x-amz- parameters of a presigned URL that are no
@@ -215,6 +220,7 @@ func versionIn(b *store.BucketInfo, info *store.Info) string {
 // setNewVersion sets x-amz-version-id after a write: S3 and RGW name only
 // versions with an id of their own there, not the null version.
 func (r *request) setNewVersion(info *store.Info) {
+	r.setExpiration(info)
 	if r.bucket.Info.Versioning == store.Enabled {
 		r.setVersion(info)
 	}

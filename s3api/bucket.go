@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"herald/auth"
 	"herald/store"
 )
 
@@ -20,7 +21,7 @@ const defaultLocation = "us-east-1"
 const maxBucketsPage = 10_000
 
 // listBuckets: the caller's buckets, and those of nobody (directories that
-// another program made) for administrators.
+// another program made) for administrators. Who does not sign has none (RGW).
 func (s *Server) listBuckets(ctx context.Context, r *request) (*response, error) {
 	limit, err := r.query.number("max-buckets", maxBucketsPage)
 	if err != nil {
@@ -33,11 +34,14 @@ func (s *Server) listBuckets(ctx context.Context, r *request) (*response, error)
 	if err != nil {
 		return nil, err
 	}
-	prefix, uid := r.query.get("prefix"), r.user.UID()
-	buckets, err := s.store.ListBuckets(ctx, func(b *store.BucketInfo) bool {
-		mine := b.Owner == uid || b.Owner == "" && b.Tenant == r.user.Tenant && r.user.Privileged()
-		return mine && strings.HasPrefix(b.Name, prefix) && b.Name > after
-	})
+	prefix := r.query.get("prefix")
+	var buckets []*store.BucketInfo
+	if !r.user.Anonymous() {
+		buckets, err = s.store.ListBuckets(ctx, func(b *store.BucketInfo) bool {
+			mine := r.user.Owns(b.Owner) || b.Owner == "" && b.Tenant == r.user.Tenant && r.user.Privileged()
+			return mine && strings.HasPrefix(b.Name, prefix) && b.Name > after
+		})
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +52,7 @@ func (s *Server) listBuckets(ctx context.Context, r *request) (*response, error)
 		next = encodeToken(buckets[limit-1].Name)
 	}
 	x := newXML("ListAllMyBucketsResult", nsS3)
-	s.owner(ctx, x, "Owner", uid)
+	s.owner(ctx, x, "Owner", r.user.Owner())
 	x.open("Buckets")
 	for _, b := range buckets {
 		x.open("Bucket")
@@ -67,7 +71,8 @@ func (s *Server) listBuckets(ctx context.Context, r *request) (*response, error)
 // caller owns succeeds in the default region, as S3 has it, and changes
 // nothing.
 func (s *Server) createBucket(ctx context.Context, r *request) (*response, error) {
-	if err := checkWriteHeaders(r.http.Header); err != nil {
+	granted, err := checkWriteHeaders(r.http.Header)
+	if err != nil {
 		return nil, err
 	}
 	if strings.EqualFold(r.header("X-Amz-Bucket-Object-Lock-Enabled"), "true") {
@@ -83,13 +88,20 @@ func (s *Server) createBucket(ctx context.Context, r *request) (*response, error
 	if err != nil {
 		return nil, err
 	}
-	info := store.BucketInfo{Name: r.bucketName, Tenant: r.tenant, Owner: r.user.UID()}
+	acl, err := s.aclOf(ctx, r, r.http.Header, granted, r.owner(), r.owner())
+	if err != nil {
+		return nil, err
+	}
+	info := store.BucketInfo{Name: r.bucketName, Tenant: r.tenant, Owner: r.owner(), Attrs: map[string]string{}}
 	if location != "" {
-		info.Attrs = map[string]string{attrLocation: location}
+		info.Attrs[attrLocation] = location
+	}
+	if acl != "" {
+		info.Attrs[attrBucketACL] = acl
 	}
 	err = s.store.CreateBucket(ctx, info)
 	if errors.Is(err, store.ErrBucketAlreadyExists) {
-		err = s.bucketExists(ctx, r, location)
+		err = s.bucketExists(ctx, r, location, acl)
 	}
 	if err != nil {
 		return nil, err
@@ -105,15 +117,16 @@ func newBucketName(name string) bool {
 	return store.ValidBucketName(name) && !strings.Contains(name, ".-") && !strings.Contains(name, "-.")
 }
 
-// bucketExists is the answer to CreateBucket of a bucket that exists.
-func (s *Server) bucketExists(ctx context.Context, r *request, location string) error {
+// bucketExists is the answer to CreateBucket of a bucket that exists. Its ACL is
+// not changed that way (RGW).
+func (s *Server) bucketExists(ctx context.Context, r *request, location, acl string) error {
 	cur, err := s.store.BucketInfo(ctx, r.tenant, r.bucketName)
 	switch {
 	case errors.Is(err, store.ErrNoSuchBucket): // made and deleted meanwhile
 		return codeOperationAborted
 	case err != nil:
 		return err
-	case cur.Owner != r.user.UID():
+	case !r.user.Owns(cur.Owner), acl != cur.Attrs[attrBucketACL]:
 		return codeBucketAlreadyExists
 	case location != "" && location != defaultLocation && location != s.region:
 		return codeBucketAlreadyOwnedByYou
@@ -192,9 +205,13 @@ func (s *Server) owner(ctx context.Context, x *xmlWriter, name, uid string) {
 	x.end(name)
 }
 
-// displayName is the user's, or the id when there is none.
+// displayName is the user's or the account's, or the id when there is none.
 func (s *Server) displayName(ctx context.Context, uid string) string {
-	if uid != "" {
+	if auth.ValidAccountID(uid) {
+		if a, err := s.users.Account(ctx, uid); err == nil && a.Name != "" {
+			return a.Name
+		}
+	} else if uid != "" {
 		if u, err := s.users.Get(ctx, uid); err == nil && u.DisplayName != "" {
 			return u.DisplayName
 		}

@@ -4,6 +4,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"herald/auth"
+	"herald/store"
 )
 
 // FuzzRequestHeaders gives strangers' values to everything that reads headers
@@ -20,7 +23,10 @@ func FuzzRequestHeaders(f *testing.F) {
 		} {
 			h[name] = []string{v}
 		}
-		r := &request{http: &http.Request{Header: h}}
+		r := &request{
+			http: &http.Request{Header: h}, user: auth.AnonymousUser(),
+			bucket: &store.OpenBucket{Info: &store.BucketInfo{Owner: "alice"}},
+		}
 		check := func(err error) {
 			if err != nil {
 				if _, d := describe(err); d.status < 400 || d.status > 501 || d.status == 500 {
@@ -47,7 +53,7 @@ func FuzzRequestHeaders(f *testing.F) {
 		}
 		_, err = directive(r, hMetadataDirective)
 		check(err)
-		attrs, err := r.requestAttrs()
+		attrs, err := new(Server).requestAttrs(t.Context(), r)
 		check(err)
 		if err == nil && strings.Contains(strings.ToLower(attrs["content-encoding"]), "aws-chunked") {
 			t.Fatalf("%q: aws-chunked was stored", v)

@@ -64,18 +64,22 @@ func (s *Server) remove(ctx context.Context, r *request, key, versionID string, 
 	if err := store.ValidKey(key); err != nil {
 		return store.Outcome{}, err
 	}
-	if !cond.IsZero() && r.absent(ctx, key, versionID) {
-		return store.Outcome{}, nil
+	if !cond.IsZero() {
+		if err := s.allowConditions(ctx, r, key, versionID, &cond); err != nil {
+			return store.Outcome{}, err
+		}
+		if r.absent(ctx, key, versionID) {
+			return store.Outcome{}, nil
+		}
 	}
 	versioning := r.bucket.Info.Versioning
 	typ := notify.ObjectRemovedDelete
 	if versioning == store.Enabled && versionID == "" {
 		typ = notify.ObjectRemovedDeleteMarkerCreated
 	}
-	pending, err := s.notify.Publisher().Reserve(ctx, notify.Change{
-		Type: typ, Bucket: r.bucket.Info, Key: key, VersionID: versionID,
-		Principal: r.principal(), RequestID: r.id, HostID: s.hostID,
-	})
+	change := s.change(r, typ)
+	change.Key, change.VersionID = key, versionID
+	pending, err := s.notify.Publisher().Reserve(ctx, change)
 	if err != nil {
 		return store.Outcome{}, err
 	}

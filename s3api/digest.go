@@ -213,6 +213,41 @@ func (d *digest) copyPipelined(dst io.Writer, src io.Reader, size int64) error {
 	return expectEOF(src)
 }
 
+// copyUpTo is copyHashed for a source whose length is not known: it copies at
+// most limit bytes and returns how many there were, limit+1 if there are more.
+func (d *digest) copyUpTo(dst io.Writer, src io.Reader, limit int64) (int64, error) {
+	var n int64
+	err := withBuffer(min(limit, largeBuffer), func(buf []byte) error {
+		for {
+			got, err := io.ReadFull(src, buf)
+			if n += int64(got); n > limit {
+				n = limit + 1
+				return nil
+			}
+			d.writeMD5(buf[:got])
+			d.writeSums(buf[:got])
+			if got > 0 {
+				if _, err := dst.Write(buf[:got]); err != nil {
+					return err
+				}
+			}
+			switch err {
+			case nil:
+			case io.EOF:
+				return nil
+			case io.ErrUnexpectedEOF: // of src itself, or the end
+				if _, err := src.Read(buf[:1]); err != io.EOF {
+					return &sourceError{io.ErrUnexpectedEOF}
+				}
+				return nil
+			default:
+				return &sourceError{err}
+			}
+		}
+	})
+	return n, err
+}
+
 // readFull fills buf; an end before that is unexpected.
 func readFull(src io.Reader, buf []byte) error {
 	_, err := io.ReadFull(src, buf)

@@ -122,6 +122,8 @@ var sentinels = []struct {
 	{store.ErrOpBarred, codeServiceUnavailable},
 	{store.ErrRecordConflict, codeOperationAborted},
 	{notify.ErrFull, codeSlowDown},
+	{notify.ErrTooManyListeners, codeSlowDown},
+	{notify.ErrEventGone, codeEventGone},
 	{notify.ErrNoSuchTopic, codeNotFound},
 	{notify.ErrNoSuchNotification, codeNoSuchKey},
 	{notify.ErrInvalidTopicName, codeInvalidArgument},

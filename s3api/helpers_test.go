@@ -153,15 +153,20 @@ type answer struct {
 // do sends one signed request.
 func (f *fixture) do(c call) answer {
 	f.t.Helper()
-	req := f.request(c)
-	resp, err := f.http.Client().Do(req)
+	return f.send(f.http.Client().Do, f.request(c))
+}
+
+// send sends a request by do, and reads its answer.
+func (f *fixture) send(do func(*http.Request) (*http.Response, error), req *http.Request) answer {
+	f.t.Helper()
+	resp, err := do(req)
 	if err != nil {
-		f.t.Fatalf("%s %s: %v", c.method, c.path, err)
+		f.t.Fatalf("%s %s: %v", req.Method, req.URL, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		f.t.Fatalf("%s %s: %v", c.method, c.path, err)
+		f.t.Fatalf("%s %s: %v", req.Method, req.URL, err)
 	}
 	return answer{resp.StatusCode, resp.Header, string(body)}
 }

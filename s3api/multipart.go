@@ -69,7 +69,7 @@ func (s *Server) createMultipartUpload(ctx context.Context, r *request) (*respon
 	if err != nil {
 		return nil, err
 	}
-	attrs, err := r.requestAttrs()
+	attrs, err := s.requestAttrs(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func (s *Server) uploadPart(ctx context.Context, r *request) (*response, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := checkWriteHeaders(r.http.Header); err != nil {
+	if _, err := checkWriteHeaders(r.http.Header); err != nil {
 		return nil, err
 	}
 	target, err := r.upload()

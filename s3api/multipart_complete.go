@@ -155,7 +155,7 @@ func (r *request) completeDocument() ([]completePart, error) {
 
 // commitUpload makes the object and announces it.
 func (s *Server) commitUpload(ctx context.Context, r *request, target partTarget, wanted []completePart, opts store.CommitOptions) (store.Outcome, error) {
-	if err := r.checkEarly(ctx, &opts.Cond); err != nil {
+	if err := s.checkEarly(ctx, r, &opts.Cond); err != nil {
 		return store.Outcome{}, err
 	}
 	list := make([]store.CompletedPart, len(wanted))
@@ -185,12 +185,8 @@ func (r *request) completedBefore(ctx context.Context, target partTarget, etag s
 
 func (r *request) completeResult(info *store.Info, etag string, attrs store.Attrs) *response {
 	r.setNewVersion(info)
-	scheme := "http://"
-	if r.http.TLS != nil {
-		scheme = "https://"
-	}
 	x := newXML("CompleteMultipartUploadResult", nsS3)
-	x.elem("Location", scheme+r.http.Host+r.http.URL.EscapedPath())
+	x.elem("Location", r.origin()+r.http.URL.EscapedPath())
 	x.elem("Bucket", r.bucketName)
 	x.elem("Key", r.key)
 	x.etag(etag)

@@ -2,18 +2,21 @@ package s3api
 
 import (
 	"context"
+	"errors"
 
+	"herald/auth"
 	"herald/store"
 )
 
 // maxListParts is the longest page of parts or uploads that S3 gives.
 const maxListParts = 1000
 
-// listParts answers ListParts.
+// listParts answers ListParts: to the bucket's owner, and to whom the object
+// will be readable.
 func (s *Server) listParts(ctx context.Context, r *request) (*response, error) {
 	target, err := r.upload()
 	if err != nil {
-		return nil, err
+		return nil, r.uploadFailure(err)
 	}
 	limit, err := r.query.number("max-parts", maxListParts)
 	if err != nil {
@@ -26,7 +29,12 @@ func (s *Server) listParts(ctx context.Context, r *request) (*response, error) {
 	}
 	u, parts, more, err := target.ListParts(ctx, r.key, target.uploadID, after, limit)
 	if err != nil {
-		return nil, err
+		return nil, r.uploadFailure(err)
+	}
+	if !mayUse(r.user, r.bucket.Info) {
+		if err := s.allowObject(ctx, r.user, r.bucket.Info, u.Attrs, auth.PermRead); err != nil {
+			return nil, err
+		}
 	}
 	x := newXML("ListPartsResult", nsS3)
 	x.elem("Bucket", r.bucketName)
@@ -45,6 +53,16 @@ func (s *Server) listParts(ctx context.Context, r *request) (*response, error) {
 	}
 	x.end("ListPartsResult")
 	return x.response(), nil
+}
+
+// uploadFailure tells nobody that there is no upload who may not know which
+// there are.
+func (r *request) uploadFailure(err error) error {
+	missing := errors.Is(err, store.ErrNoSuchUpload) || errors.Is(err, codeNoSuchUpload)
+	if missing && !mayList(r.user, r.bucket.Info) {
+		return codeAccessDenied
+	}
+	return err
 }
 
 // uploader writes what ListParts and ListMultipartUploads tell of an upload.

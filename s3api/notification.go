@@ -36,11 +36,16 @@ func (s *Server) getNotification(_ context.Context, r *request) (*response, erro
 	return x.response(), nil
 }
 
-// rule writes one TopicConfiguration.
+// rule writes one TopicConfiguration, or one of another kind.
 func (x *xmlWriter) rule(rule *notify.Rule) {
-	x.open("TopicConfiguration")
+	outer, inner := string(rule.Kind)+"Configuration", string(rule.Kind)
+	arn := rule.PutARN
+	if rule.Kind == notify.RuleTopic {
+		outer, inner, arn = "TopicConfiguration", "Topic", rule.TopicARN
+	}
+	x.open(outer)
 	x.elem("Id", rule.ID)
-	x.elem("Topic", rule.TopicARN)
+	x.elem(inner, arn)
 	if f := &rule.Filter; !f.IsZero() {
 		x.open("Filter")
 		x.filterRules("S3Key", f.Key.FilterRules)
@@ -51,7 +56,7 @@ func (x *xmlWriter) rule(rule *notify.Rule) {
 	for _, e := range rule.Events {
 		x.elem("Event", e.String())
 	}
-	x.end("TopicConfiguration")
+	x.end(outer)
 }
 
 func (x *xmlWriter) filterRules(name string, rules []notify.FilterRule) {
@@ -82,8 +87,9 @@ func (s *Server) deleteNotification(ctx context.Context, r *request) (*response,
 }
 
 // putNotification adds notifications to those of the bucket: one with the id
-// and topic of another replaces it, an empty document removes all (RGW; in S3
-// the document replaces everything). All is checked before anything is stored.
+// and topic of another replaces it, an empty document removes all (RGW). With
+// the option ReplaceNotifications the document replaces everything, as in S3.
+// All is checked before anything is stored.
 func (s *Server) putNotification(ctx context.Context, r *request) (*response, error) {
 	if v := r.query.get("notification"); v != "" {
 		return nil, invalidArgument("notification", v, "The parameter notification takes no value here.")
@@ -103,25 +109,32 @@ func (s *Server) putNotification(ctx context.Context, r *request) (*response, er
 		return nil, err
 	}
 	err = s.updateRules(ctx, r, func(have []notify.Rule) []notify.Rule {
+		if s.topics.replaceRules {
+			have = nil
+		}
 		return notify.MergeRules(have, rules)
 	})
 	if err != nil {
 		return nil, err
 	}
+	s.notify.Publisher().Configured(ctx, r.bucket.Info, rules, r.id, s.hostID)
 	return ok(), nil
 }
 
 // resolveTopics checks that every topic exists and lets the caller publish, in
 // that order, and puts its own ARN into the rules.
-// Errors: NoSuchKey, AccessDenied.
+// Errors: NoSuchKey, InvalidArgument, AccessDenied.
 func (s *Server) resolveTopics(ctx context.Context, r *request, rules []notify.Rule) error {
 	topics := make([]*notify.Topic, len(rules))
 	for i := range rules {
-		tenant, name, err := notify.ParseTopicARN(rules[i].TopicARN)
+		tenant, name, err := notify.ParseRuleARN(rules[i].Kind, rules[i].TopicARN)
 		if err != nil {
 			return err // cannot be: it was validated
 		}
 		topics[i], err = s.notify.Topics().Get(ctx, tenant, name)
+		if errors.Is(err, notify.ErrNoSuchTopic) && rules[i].Kind != notify.RuleTopic {
+			return invalidArgument(string(rules[i].Kind), rules[i].TopicARN, "There is no topic of that name.") // S3's error
+		}
 		if errors.Is(err, notify.ErrNoSuchTopic) {
 			return fail(codeNoSuchKey, "There is no topic %s.", rules[i].TopicARN)
 		}
@@ -133,7 +146,10 @@ func (s *Server) resolveTopics(ctx context.Context, r *request, rules []notify.R
 		if !s.topicAllowed(r, t, "sns:Publish") {
 			return fail(codeAccessDenied, "The topic %s does not let you publish to it.", t.ARN)
 		}
-		rules[i].TopicARN = t.ARN
+		if rules[i].Kind != notify.RuleTopic {
+			rules[i].PutARN = rules[i].TopicARN
+		}
+		rules[i].TopicARN, rules[i].TopicOwner = t.ARN, t.Owner
 	}
 	return nil
 }
@@ -141,7 +157,7 @@ func (s *Server) resolveTopics(ctx context.Context, r *request, rules []notify.R
 // updateRules changes the bucket's rules in one atomic step; f may be called
 // more than once.
 func (s *Server) updateRules(ctx context.Context, r *request, f func([]notify.Rule) []notify.Rule) error {
-	return s.store.UpdateBucket(ctx, r.tenant, r.bucketName, func(b *store.BucketInfo) error {
+	return s.updateBucket(ctx, r, func(b *store.BucketInfo) error {
 		have, err := notify.ParseRules(b.Attrs[notify.AttrNotification])
 		if err != nil {
 			return err
@@ -159,17 +175,37 @@ func (s *Server) updateRules(ctx context.Context, r *request, f func([]notify.Ru
 	})
 }
 
+// ruleKind tells which rules an element is for.
+func ruleKind(element string) (kind notify.RuleKind, arn string, ok bool) {
+	switch element {
+	case "TopicConfiguration":
+		return notify.RuleTopic, "Topic", true
+	case "QueueConfiguration":
+		return notify.RuleQueue, "Queue", true
+	case "CloudFunctionConfiguration", "LambdaFunctionConfiguration":
+		return notify.RuleFunction, "CloudFunction", true
+	}
+	return "", "", false
+}
+
 // parseNotification reads the rules of a NotificationConfiguration. Those for
-// queues and functions are passed over (RGW).
-// Errors: MalformedXML, InvalidArgument.
+// queues and functions are about the topic that their ARN names. Elements that
+// S3 does not know are errors, and so are EventBridge's (RGW passes over all of
+// these): a document of nothing else would remove all notifications, and a filter
+// that was misspelt would let every event through.
+// Errors: MalformedXML, InvalidArgument, NotImplemented.
 func parseNotification(doc *node) ([]notify.Rule, error) {
 	var rules []notify.Rule
 	for i := range doc.children {
 		c := &doc.children[i]
-		if c.name != "TopicConfiguration" {
-			continue
+		kind, arn, ok := ruleKind(c.name)
+		switch {
+		case c.name == "EventBridgeConfiguration":
+			return nil, fail(codeNotImplemented, "There is no EventBridge here.")
+		case !ok:
+			return nil, fail(codeMalformedXML, "There is no element %s in a NotificationConfiguration.", c.name)
 		}
-		rule, err := parseTopicConfiguration(c)
+		rule, err := parseRule(c, kind, arn)
 		if err != nil {
 			return nil, err
 		}
@@ -178,12 +214,15 @@ func parseNotification(doc *node) ([]notify.Rule, error) {
 	return rules, nil
 }
 
-func parseTopicConfiguration(c *node) (notify.Rule, error) {
-	var rule notify.Rule
-	if c.child("Id") == nil || c.child("Topic") == nil {
-		return rule, fail(codeMalformedXML, "A TopicConfiguration needs Id and Topic.")
+func parseRule(c *node, kind notify.RuleKind, arn string) (notify.Rule, error) {
+	rule := notify.Rule{Kind: kind}
+	if err := c.only("Id", arn, "Event", "Filter"); err != nil {
+		return rule, err
 	}
-	rule.ID, rule.TopicARN = c.childText("Id"), c.childText("Topic")
+	if c.child(arn) == nil {
+		return rule, fail(codeMalformedXML, "A %s needs %s.", c.name, arn)
+	}
+	rule.ID, rule.TopicARN = c.childText("Id"), c.childText(arn)
 	for i := range c.children {
 		if c.children[i].name != "Event" {
 			continue
@@ -198,6 +237,9 @@ func parseTopicConfiguration(c *node) (notify.Rule, error) {
 	var err error
 	if rule.Filter, err = parseFilter(c.child("Filter")); err != nil {
 		return rule, err
+	}
+	if c.child("Id") == nil { // S3 makes one up (RGW refuses the document)
+		rule.ID = rule.MadeID()
 	}
 	switch err := rule.Validate(); {
 	case errors.Is(err, notify.ErrInvalidFilter):
@@ -215,6 +257,9 @@ func parseFilter(f *node) (notify.Filter, error) {
 	if f == nil {
 		return out, nil
 	}
+	if err := f.only("S3Key", "S3Metadata", "S3Tags"); err != nil {
+		return out, err
+	}
 	for _, part := range []struct {
 		name string
 		to   *notify.FilterRules
@@ -225,11 +270,11 @@ func parseFilter(f *node) (notify.Filter, error) {
 		if c == nil {
 			continue
 		}
+		if err := c.only("FilterRule"); err != nil {
+			return out, err
+		}
 		for i := range c.children {
 			r := &c.children[i]
-			if r.name != "FilterRule" {
-				continue
-			}
 			name, value := r.child("Name"), r.child("Value")
 			if name == nil || value == nil {
 				return out, fail(codeMalformedXML, "A FilterRule needs Name and Value.")

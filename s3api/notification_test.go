@@ -49,8 +49,7 @@ func TestNotification_PutGetDelete(t *testing.T) {
 		<S3Metadata><FilterRule><Name>x-amz-meta-k</Name><Value>&lt;v&gt;</Value></FilterRule></S3Metadata>
 		<S3Tags><FilterRule><Name>k</Name><Value></Value></FilterRule><FilterRule><Name>k</Name><Value>2</Value></FilterRule></S3Tags></Filter>`)
 	two := topicConfiguration("two", arn, `<Filter/>`)
-	ignored := `<QueueConfiguration><Id>q</Id><Queue>arn:aws:sqs:::q</Queue></QueueConfiguration><EventBridgeConfiguration/>`
-	if a := f.want(200, putNotification("bucket", notificationDocument(ignored, one, two))); a.body != "" {
+	if a := f.want(200, putNotification("bucket", notificationDocument(one, two))); a.body != "" {
 		t.Errorf("PUT answered %q", a.body)
 	}
 	wantOne := `<TopicConfiguration><Id>one</Id><Topic>arn:aws:sns:default::t</Topic><Filter>
@@ -85,6 +84,55 @@ func TestNotification_PutGetDelete(t *testing.T) {
 	wantXML(t, f.want(200, getNotification("bucket", "")).body, root())
 }
 
+func TestNotification_QueuesAndFunctions(t *testing.T) {
+	f := newFixture(t, nil)
+	f.bucket("bucket")
+	arn := f.topic("alice", "t")
+	const events = `<Event>s3:ObjectCreated:*</Event>`
+	queue := `<QueueConfiguration><Id>q</Id><Queue>arn:aws:sqs:us-east-1::t</Queue>` + events + `</QueueConfiguration>`
+	function := `<CloudFunctionConfiguration><Id>f</Id><CloudFunction>arn:aws:lambda:default::function:t</CloudFunction>` + events + `</CloudFunctionConfiguration>`
+	bySNS := `<QueueConfiguration><Id>s</Id><Queue>` + arn + `</Queue>` + events + `</QueueConfiguration>`
+	doc := notificationDocument(queue, function, bySNS)
+	f.want(200, putNotification("bucket", doc))
+	wantXML(t, f.want(200, getNotification("bucket", "")).body, doc)
+	wantXML(t, f.want(200, getNotification("bucket", "f")).body, notificationDocument(function))
+	f.want(200, putNotification("bucket", notificationDocument(`<QueueConfiguration><Queue>arn:aws:sqs:::t</Queue>`+events+`</QueueConfiguration>`)))
+	if a := f.want(200, getNotification("bucket", "")); strings.Count(a.body, "<QueueConfiguration><Id>") != 3 {
+		t.Errorf("a queue without Id: %s", a.body)
+	}
+	for range 2 { // the second time it is the same
+		f.want(200, putNotification("bucket", notificationDocument(`<TopicConfiguration><Topic>`+arn+`</Topic>`+events+`</TopicConfiguration>`)))
+	}
+	if a := f.want(200, getNotification("bucket", "")); strings.Count(a.body, "<TopicConfiguration><Id>") != 1 {
+		t.Errorf("a topic without Id: %s", a.body)
+	}
+	f.want(200, putNotification("bucket", notificationDocument(topicConfiguration("q", arn, events))))
+	if a := f.want(200, getNotification("bucket", "q")); !strings.Contains(a.body, "<Topic>"+arn) {
+		t.Errorf("a topic's rule in place of a queue's: %s", a.body)
+	}
+	for _, bad := range []string{
+		`<QueueConfiguration><Id>q</Id><Queue>arn:aws:sqs:::unknown</Queue></QueueConfiguration>`,
+		`<QueueConfiguration><Id>q</Id><Queue>arn:aws:lambda:::function:t</Queue></QueueConfiguration>`,
+		`<CloudFunctionConfiguration><Id>q</Id><CloudFunction>arn:aws:lambda:::t</CloudFunction></CloudFunctionConfiguration>`,
+		`<TopicConfiguration><Id>q</Id><Topic>arn:aws:sqs:::t</Topic></TopicConfiguration>`,
+	} {
+		f.wantError(400, codeInvalidArgument, putNotification("bucket", notificationDocument(bad)))
+	}
+	f.wantError(400, codeMalformedXML, putNotification("bucket", notificationDocument(`<QueueConfiguration><Id>q</Id><Topic>arn:aws:sqs:::t</Topic></QueueConfiguration>`)))
+}
+
+func TestNotification_Replace(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.ReplaceNotifications = true })
+	f.bucket("bucket")
+	arn := f.topic("alice", "t")
+	for _, id := range []string{"one", "two"} {
+		f.want(200, putNotification("bucket", notificationDocument(topicConfiguration(id, arn, "<Event>s3:ObjectCreated:*</Event>"))))
+		if a := f.want(200, getNotification("bucket", "")); strings.Count(a.body, "<Id>") != 1 || !strings.Contains(a.body, "<Id>"+id+"</Id>") {
+			t.Errorf("after %s was put: %s", id, a.body)
+		}
+	}
+}
+
 func TestNotification_Errors(t *testing.T) {
 	f := newFixture(t, nil)
 	f.bucket("bucket")
@@ -108,7 +156,6 @@ func TestNotification_Errors(t *testing.T) {
 		{"document type", "<!DOCTYPE x>" + doc(good), 400, codeMalformedXML},
 		{"too deep", doc(strings.Repeat("<a>", 50) + strings.Repeat("</a>", 50)), 400, codeMalformedXML},
 		{"too long", doc(strings.Repeat(" ", maxDocument)), 400, codeMaxMessageLengthExceeded},
-		{"no id", doc("<TopicConfiguration><Topic>" + arn + "</Topic></TopicConfiguration>"), 400, codeMalformedXML},
 		{"no topic", doc("<TopicConfiguration><Id>x</Id></TopicConfiguration>"), 400, codeMalformedXML},
 		{"empty id", doc(topicConfiguration("", arn, event)), 400, codeInvalidArgument},
 		{"empty topic", doc(topicConfiguration("n", "", event)), 400, codeInvalidArgument},
@@ -122,6 +169,12 @@ func TestNotification_Errors(t *testing.T) {
 		{"regex", doc(topicConfiguration("n", arn, rule("S3Key", "<Name>regex</Name><Value>(</Value>"))), 400, codeMalformedXML},
 		{"unknown topic", doc(good, topicConfiguration("n", arn+"x", event)), 404, codeNoSuchKey},
 		{"unknown topic before bad event", doc(topicConfiguration("n", arn+"x", event), topicConfiguration("n", arn, "<Event>x</Event>")), 400, codeInvalidArgument},
+		{"EventBridge", doc(good, "<EventBridgeConfiguration/>"), 501, codeNotImplemented},
+		{"unknown configuration", doc(strings.ReplaceAll(good, "TopicConfiguration", "TopicConfigurations")), 400, codeMalformedXML},
+		{"unknown element", doc(topicConfiguration("n", arn, "<Events>s3:ObjectCreated:*</Events>")), 400, codeMalformedXML},
+		{"queue in a topic", doc(topicConfiguration("n", arn, event+"<Queue>"+arn+"</Queue>")), 400, codeMalformedXML},
+		{"unknown filter", doc(topicConfiguration("n", arn, rule("Key", "<Name>prefix</Name><Value>x</Value>"))), 400, codeMalformedXML},
+		{"unknown rule", doc(topicConfiguration("n", arn, event+"<Filter><S3Key><Rule/></S3Key></Filter>")), 400, codeMalformedXML},
 		{"too many", doc(longConfigurations(arn, event)...), 400, codeInvalidArgument},
 	}
 	for _, tt := range tests {

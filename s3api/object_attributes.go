@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"herald/auth"
 	"herald/store"
 )
 
@@ -61,9 +62,9 @@ func (s *Server) getObjectAttributes(ctx context.Context, r *request) (*response
 	if err != nil {
 		return nil, err
 	}
-	info, err := r.bucket.Stat(ctx, r.key, versionID)
+	info, err := s.statObject(ctx, r, versionID, auth.PermRead)
 	if err != nil {
-		return nil, r.readFailure(err, versionID)
+		return nil, err
 	}
 	cond := readConditions(r.http.Header)
 	if err := checkRead(&cond, info); err != nil {

@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"herald/auth"
 	"herald/notify"
 	"herald/store"
 )
@@ -72,10 +74,13 @@ func (s *Server) openSource(ctx context.Context, r *request) (*source, error) {
 	if err != nil {
 		return nil, ofSource(err, name)
 	}
-	if want := r.header(hSourceOwner); !mayUse(r.user, b.Info) || want != "" && want != b.Info.Owner {
+	if want := r.header(hSourceOwner); want != "" && want != b.Info.Owner {
 		return nil, codeAccessDenied
 	}
 	reader, err := b.Open(ctx, name.key, name.versionID)
+	if isMissing(err) && !mayList(r.user, b.Info) {
+		return nil, codeAccessDenied
+	}
 	if errors.Is(err, store.ErrDeleteMarker) && name.versionID != "" {
 		return nil, fail(codeInvalidRequest, "The source of a copy may not be a delete marker.")
 	}
@@ -83,7 +88,8 @@ func (s *Server) openSource(ctx context.Context, r *request) (*source, error) {
 		return nil, ofSource(err, name)
 	}
 	cond := copyConditions(r.http.Header)
-	if err := checkCopySource(&cond, reader.Info()); err != nil {
+	err = s.allowObject(ctx, r.user, b.Info, reader.Info().Attrs, auth.PermRead)
+	if err = cmp.Or(err, checkCopySource(&cond, reader.Info())); err != nil {
 		_ = reader.Close() // read only
 		return nil, err
 	}
@@ -124,12 +130,12 @@ func (s *Server) copyObject(ctx context.Context, r *request) (*response, error) 
 	if err != nil {
 		return nil, err
 	}
-	attrs, err := r.copyAttrs(src)
+	attrs, err := s.copyAttrs(ctx, r, src)
 	if err != nil {
 		return nil, err
 	}
 	cond := writeConditions(r.http.Header)
-	if err := r.checkEarly(ctx, &cond); err != nil {
+	if err := s.checkEarly(ctx, r, &cond); err != nil {
 		return nil, err
 	}
 	out, err := s.commitCopy(ctx, r, src, attrs, alg, cond)
@@ -147,15 +153,11 @@ func (s *Server) copyObject(ctx context.Context, r *request) (*response, error) 
 // compute, noAlgorithm if that of the source stays.
 func (s *Server) commitCopy(ctx context.Context, r *request, src *source, attrs store.Attrs, alg algorithm, cond store.Conditions) (store.Outcome, error) {
 	info := src.Info()
-	pending, err := s.reserve(ctx, r, notify.ObjectCreatedCopy, attrs)
+	pending, w, err := s.begin(ctx, r, notify.ObjectCreatedCopy, attrs, info.Size)
 	if err != nil {
 		return store.Outcome{}, err
 	}
 	defer pending.Abort()
-	w, err := r.bucket.Create(ctx, r.key, store.CreateHint{Size: info.Size})
-	if err != nil {
-		return store.Outcome{}, err
-	}
 	defer func() { _ = w.Abort() }() // nothing after a commit
 	opts := store.CommitOptions{Cond: cond, Versioning: r.bucket.Info.Versioning, ETag: info.ETag, Attrs: attrs}
 	if alg == noAlgorithm {
@@ -232,9 +234,9 @@ func copyAlgorithm(r *request, info *store.Info) (algorithm, error) {
 }
 
 // copyAttrs are the attributes of a copy: metadata and tags of the source or,
-// as the directives say, of the request; storage class and redirect are never
-// the source's. Errors: as requestAttrs, InvalidRequest.
-func (r *request) copyAttrs(src *source) (store.Attrs, error) {
+// as the directives say, of the request; storage class, redirect and ACL are
+// never the source's. Errors: as requestAttrs, InvalidRequest.
+func (s *Server) copyAttrs(ctx context.Context, r *request, src *source) (store.Attrs, error) {
 	replaceMeta, err := directive(r, hMetadataDirective)
 	if err != nil {
 		return nil, err
@@ -243,7 +245,7 @@ func (r *request) copyAttrs(src *source) (store.Attrs, error) {
 	if err != nil {
 		return nil, err
 	}
-	attrs, err := r.requestAttrs()
+	attrs, err := s.requestAttrs(ctx, r)
 	if err != nil {
 		return nil, err
 	}

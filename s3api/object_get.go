@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"herald/auth"
 	"herald/store"
 )
 
@@ -36,9 +37,9 @@ func (s *Server) getObject(ctx context.Context, r *request) (*response, error) {
 	if err != nil {
 		return nil, err
 	}
-	reader, err := r.bucket.Open(ctx, r.key, versionID)
+	reader, err := s.openObject(ctx, r, versionID)
 	if err != nil {
-		return nil, r.readFailure(err, versionID)
+		return nil, err
 	}
 	resp, err := r.readResponse(reader)
 	if err != nil {
@@ -54,9 +55,9 @@ func (s *Server) headObject(ctx context.Context, r *request) (*response, error) 
 	if err != nil {
 		return nil, err
 	}
-	info, err := r.bucket.Stat(ctx, r.key, versionID)
+	info, err := s.statObject(ctx, r, versionID, auth.PermRead)
 	if err != nil {
-		return nil, r.readFailure(err, versionID)
+		return nil, err
 	}
 	return r.readResponse(described{info})
 }
@@ -70,10 +71,17 @@ func (described) WriteRangeTo(io.Writer, int64, int64) (int64, error) { return 0
 func (described) Close() error                                        { return nil }
 
 // readFailure tells of delete markers: who asks for the key finds nothing, who
-// asks for the marker itself must not read it.
+// asks for the marker itself must not read it. Where there is none that is said,
+// too (RGW; S3 keeps silent). Who may not list the bucket is told none of this.
 func (r *request) readFailure(err error, versionID string) error {
+	if isMissing(err) && !mayList(r.user, r.bucket.Info) {
+		return codeAccessDenied
+	}
 	var marker *store.DeleteMarkerError
 	if !errors.As(err, &marker) {
+		if errors.Is(err, store.ErrNoSuchKey) {
+			return failWith(codeNoSuchKey, err).header(hDeleteMarker, "false")
+		}
 		return err
 	}
 	e := failWith(codeNoSuchKey, nil)
@@ -239,6 +247,9 @@ func (r *request) describeObject(info *store.Info) {
 	if v := r.shownVersion(info); v != "" {
 		set(hVersionID, v)
 	}
+	if info.IsLatest { // rules for others do not name a day: it depends on those that come
+		r.setExpiration(info)
+	}
 	for name, value := range info.Attrs {
 		switch {
 		case strings.HasPrefix(name, metaPrefix):
@@ -300,7 +311,7 @@ func (r *request) overrideHeaders() error {
 		if name == "" {
 			continue
 		}
-		if r.user == nil {
+		if r.user.Anonymous() {
 			return fail(codeInvalidRequest, "Parameters that replace headers need a signed request.")
 		}
 		r.setHeader(name, r.query[i].value)

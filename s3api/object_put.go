@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/md5"
+	"errors"
+	"net"
 	"strconv"
+	"strings"
 
 	"herald/notify"
 	"herald/store"
@@ -17,23 +20,19 @@ func (s *Server) putObject(ctx context.Context, r *request) (*response, error) {
 	if err != nil {
 		return nil, err
 	}
-	attrs, err := r.requestAttrs()
+	attrs, err := s.requestAttrs(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	cond := writeConditions(r.http.Header)
-	if err := r.checkEarly(ctx, &cond); err != nil {
+	if err := s.checkEarly(ctx, r, &cond); err != nil {
 		return nil, err
 	}
-	pending, err := s.reserve(ctx, r, notify.ObjectCreatedPut, attrs)
+	pending, w, err := s.begin(ctx, r, notify.ObjectCreatedPut, attrs, in.size)
 	if err != nil {
 		return nil, err
 	}
 	defer pending.Abort()
-	w, err := r.bucket.Create(ctx, r.key, store.CreateHint{Size: in.size})
-	if err != nil {
-		return nil, err
-	}
 	defer func() { _ = w.Abort() }() // nothing after a commit
 
 	alg := in.spec.alg
@@ -62,10 +61,47 @@ func (s *Server) putObject(ctx context.Context, r *request) (*response, error) {
 
 // reserve makes room for the events of a change of the request's key.
 func (s *Server) reserve(ctx context.Context, r *request, typ notify.EventType, attrs store.Attrs) (*notify.Pending, error) {
-	return s.notify.Publisher().Reserve(ctx, notify.Change{
-		Type: typ, Bucket: r.bucket.Info, Key: r.key, Attrs: attrs,
-		Principal: r.principal(), RequestID: r.id, HostID: s.hostID,
-	})
+	change := s.change(r, typ)
+	change.Key, change.Attrs = r.key, attrs
+	return s.notify.Publisher().Reserve(ctx, change)
+}
+
+// begin is reserve, and makes the writer of the object: before there is room
+// where that takes round trips, which are made beside each other then.
+func (s *Server) begin(ctx context.Context, r *request, typ notify.EventType, attrs store.Attrs, size int64) (*notify.Pending, store.Writer, error) {
+	var w store.Writer
+	var err error
+	create := func(op store.OpID) {
+		w, err = r.bucket.Create(ctx, r.key, store.CreateHint{Size: size, Op: op})
+	}
+	change := s.change(r, typ)
+	change.Key, change.Attrs, change.Begin = r.key, attrs, create
+	pending, full := s.notify.Publisher().Reserve(ctx, change)
+	if full == nil && w == nil && err == nil {
+		create(store.OpID{})
+	}
+	switch {
+	case full != nil && w != nil:
+		return nil, nil, errors.Join(full, w.Abort())
+	case full != nil:
+		return nil, nil, full
+	case err != nil:
+		pending.Abort()
+		return nil, nil, err
+	}
+	return pending, w, nil
+}
+
+// change is what all changes of a request have in common.
+func (s *Server) change(r *request, typ notify.EventType) notify.Change {
+	source, _, err := net.SplitHostPort(r.http.RemoteAddr)
+	if err != nil {
+		source = "" // not over TCP
+	}
+	return notify.Change{
+		Type: typ, Bucket: r.bucket.Info, Principal: r.principal(), RequestID: r.id, HostID: s.hostID,
+		TraceParent: r.header("Traceparent"), TraceState: strings.Join(r.http.Header["Tracestate"], ","), SourceIP: source,
+	}
 }
 
 // setChecksum notes an object's checksum among its attributes.
@@ -88,9 +124,12 @@ func (r *request) setChecksum(attrs store.Attrs) {
 
 // checkEarly refuses a write whose conditions do not hold already, before its
 // body comes. They are checked again under the key's guard at the commit.
-func (r *request) checkEarly(ctx context.Context, cond *store.Conditions) error {
+func (s *Server) checkEarly(ctx context.Context, r *request, cond *store.Conditions) error {
 	if cond.IsZero() {
 		return nil
+	}
+	if err := s.allowConditions(ctx, r, r.key, "", cond); err != nil {
+		return err
 	}
 	info, err := r.bucket.Stat(ctx, r.key, "")
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"herald/auth"
+	"herald/lifecycle"
 	"herald/store"
 )
 
@@ -33,7 +34,8 @@ type request struct {
 	bucketName     string
 	key            string
 
-	// user sent the request. It is never nil once a handler runs.
+	// user sent the request; auth.AnonymousUser if nobody signed it. It is never
+	// nil once a handler runs.
 	user *auth.User
 	// verified holds the body: Body checks signatures and hashes while it is
 	// read to its end.
@@ -46,6 +48,8 @@ type request struct {
 	outHeader http.Header
 
 	body *countedBody
+
+	lifecycle *lifecycle.Cache // the server's
 }
 
 // header returns a request header; name must be in canonical form.
@@ -59,12 +63,24 @@ func (r *request) header(name string) string {
 // setHeader sets a header of the answer; name must be in canonical form.
 func (r *request) setHeader(name, value string) { r.outHeader[name] = []string{value} }
 
-// principal is the acting user: "uid" or "tenant$uid".
+// principal is the acting user: "uid", "tenant$uid" or "anonymous"; "" when it
+// is not known who that is.
 func (r *request) principal() string {
 	if r.user == nil {
 		return ""
 	}
 	return r.user.UID()
+}
+
+// owner is who owns what the request makes: the acting user, or its account.
+func (r *request) owner() string { return r.user.Owner() }
+
+// origin is scheme and host of the request's URL.
+func (r *request) origin() string {
+	if r.http.TLS != nil {
+		return "https://" + r.http.Host
+	}
+	return "http://" + r.http.Host
 }
 
 // reader is the request's body: decoded, and verified once it was read to its

@@ -21,12 +21,29 @@ const (
 type access uint8
 
 const (
-	// byOwner: the bucket's owner and administrators. The bucket must exist
-	// and is open when the handler runs.
+	// byOwner: the bucket's owner and administrators. At this and the next five
+	// the bucket must exist, and is open when the handler runs.
 	byOwner access = iota
+	// byReader, byWriter, byACPReader, byACPWriter: they, and those to whom the
+	// bucket's ACL gives that permission.
+	byReader
+	byWriter
+	byACPReader
+	byACPWriter
+	// byObject: whom the object's ACL allows it. The handler asks, by one of
+	// openObject, statObject, updateObject and allowObject.
+	byObject
 	// byUser: everybody with credentials; no bucket is opened.
 	byUser
+	// byAnyone: everybody; no bucket is opened.
+	byAnyone
+	// byForm: who it is stands in the body; the handler finds out, and opens
+	// the bucket.
+	byForm
 )
+
+// ofBucket tells whether a bucket is opened before the handler runs.
+func (a access) ofBucket() bool { return a <= byObject }
 
 // handler runs one operation: it decodes what it needs from the request and
 // answers with a response or an error (a code, an *apiError, or an error of a
@@ -57,7 +74,8 @@ type route struct {
 // DELETE of a bucket's unknown sub-resource must not delete the bucket.
 var routes = []route{
 	// Service
-	{op: "ListBuckets", method: http.MethodGet, level: levelService, run: (*Server).listBuckets, access: byUser},
+	{op: "ListenNotification", method: http.MethodGet, level: levelService, query: "events", run: (*Server).listenNotification, access: byUser},
+	{op: "ListBuckets", method: http.MethodGet, level: levelService, run: (*Server).listBuckets, access: byAnyone},
 	{op: "TopicAction", method: http.MethodPost, level: levelService, run: (*Server).topicAction, access: byUser, sns: true},
 
 	// Bucket: what is there
@@ -67,17 +85,20 @@ var routes = []route{
 	{op: "GetBucketTagging", method: http.MethodGet, level: levelBucket, query: "tagging", run: (*Server).getBucketTagging},
 	{op: "PutBucketTagging", method: http.MethodPut, level: levelBucket, query: "tagging", run: (*Server).putBucketTagging},
 	{op: "DeleteBucketTagging", method: http.MethodDelete, level: levelBucket, query: "tagging", run: (*Server).deleteBucketTagging},
+	{op: "GetBucketAcl", method: http.MethodGet, level: levelBucket, query: "acl", run: (*Server).getBucketACL, access: byACPReader},
+	{op: "PutBucketAcl", method: http.MethodPut, level: levelBucket, query: "acl", run: (*Server).putBucketACL, access: byACPWriter},
 	{op: "GetBucketNotificationConfiguration", method: http.MethodGet, level: levelBucket, query: "notification", run: (*Server).getNotification},
 	{op: "PutBucketNotificationConfiguration", method: http.MethodPut, level: levelBucket, query: "notification", run: (*Server).putNotification},
 	{op: "DeleteBucketNotificationConfiguration", method: http.MethodDelete, level: levelBucket, query: "notification", run: (*Server).deleteNotification},
-	{op: "ListMultipartUploads", method: http.MethodGet, level: levelBucket, query: "uploads", run: (*Server).listMultipartUploads},
-	{op: "ListObjectVersions", method: http.MethodGet, level: levelBucket, query: "versions", run: (*Server).listObjectVersions},
+	{op: "GetBucketLifecycleConfiguration", method: http.MethodGet, level: levelBucket, query: "lifecycle", run: (*Server).getLifecycle},
+	{op: "PutBucketLifecycleConfiguration", method: http.MethodPut, level: levelBucket, query: "lifecycle", run: (*Server).putLifecycle},
+	{op: "DeleteBucketLifecycle", method: http.MethodDelete, level: levelBucket, query: "lifecycle", run: (*Server).deleteLifecycle},
+	{op: "ListMultipartUploads", method: http.MethodGet, level: levelBucket, query: "uploads", run: (*Server).listMultipartUploads, access: byReader},
+	{op: "ListObjectVersions", method: http.MethodGet, level: levelBucket, query: "versions", run: (*Server).listObjectVersions, access: byReader},
 	{op: "ListenBucketNotification", method: http.MethodGet, level: levelBucket, query: "events", run: (*Server).listenBucketNotification},
-	{op: "DeleteObjects", method: http.MethodPost, level: levelBucket, query: "delete", run: (*Server).deleteObjects},
+	{op: "DeleteObjects", method: http.MethodPost, level: levelBucket, query: "delete", run: (*Server).deleteObjects, access: byWriter},
 
 	// Bucket: what is not
-	{op: "GetBucketAcl", method: http.MethodGet, level: levelBucket, query: "acl"},
-	{op: "PutBucketAcl", method: http.MethodPut, level: levelBucket, query: "acl"},
 	{op: "GetBucketPolicy", method: http.MethodGet, level: levelBucket, query: "policy"},
 	{op: "PutBucketPolicy", method: http.MethodPut, level: levelBucket, query: "policy"},
 	{op: "DeleteBucketPolicy", method: http.MethodDelete, level: levelBucket, query: "policy"},
@@ -85,9 +106,6 @@ var routes = []route{
 	{op: "GetBucketCors", method: http.MethodGet, level: levelBucket, query: "cors"},
 	{op: "PutBucketCors", method: http.MethodPut, level: levelBucket, query: "cors"},
 	{op: "DeleteBucketCors", method: http.MethodDelete, level: levelBucket, query: "cors"},
-	{op: "GetBucketLifecycleConfiguration", method: http.MethodGet, level: levelBucket, query: "lifecycle"},
-	{op: "PutBucketLifecycleConfiguration", method: http.MethodPut, level: levelBucket, query: "lifecycle"},
-	{op: "DeleteBucketLifecycle", method: http.MethodDelete, level: levelBucket, query: "lifecycle"},
 	{op: "GetBucketWebsite", method: http.MethodGet, level: levelBucket, query: "website"},
 	{op: "PutBucketWebsite", method: http.MethodPut, level: levelBucket, query: "website"},
 	{op: "DeleteBucketWebsite", method: http.MethodDelete, level: levelBucket, query: "website"},
@@ -136,21 +154,21 @@ var routes = []route{
 	{op: "CreateSession", method: http.MethodGet, level: levelBucket, query: "session"},
 
 	// Bucket: the plain operations
-	{op: "ListObjectsV2", method: http.MethodGet, level: levelBucket, query: "list-type=2", run: (*Server).listObjectsV2},
-	{op: "ListObjects", method: http.MethodGet, level: levelBucket, run: (*Server).listObjects},
-	{op: "HeadBucket", method: http.MethodHead, level: levelBucket, run: (*Server).headBucket},
+	{op: "ListObjectsV2", method: http.MethodGet, level: levelBucket, query: "list-type=2", run: (*Server).listObjectsV2, access: byReader},
+	{op: "ListObjects", method: http.MethodGet, level: levelBucket, run: (*Server).listObjects, access: byReader},
+	{op: "HeadBucket", method: http.MethodHead, level: levelBucket, run: (*Server).headBucket, access: byReader},
 	{op: "CreateBucket", method: http.MethodPut, level: levelBucket, run: (*Server).createBucket, access: byUser},
 	{op: "DeleteBucket", method: http.MethodDelete, level: levelBucket, run: (*Server).deleteBucket},
-	{op: "PostObject", method: http.MethodPost, level: levelBucket},
+	{op: "PostObject", method: http.MethodPost, level: levelBucket, run: (*Server).postObject, access: byForm},
 	{op: "Preflight", method: http.MethodOptions, level: levelBucket},
 
 	// Object: sub-resources
-	{op: "GetObjectTagging", method: http.MethodGet, level: levelObject, query: "tagging", run: (*Server).getObjectTagging},
-	{op: "PutObjectTagging", method: http.MethodPut, level: levelObject, query: "tagging", run: (*Server).putObjectTagging},
-	{op: "DeleteObjectTagging", method: http.MethodDelete, level: levelObject, query: "tagging", run: (*Server).deleteObjectTagging},
-	{op: "GetObjectAttributes", method: http.MethodGet, level: levelObject, query: "attributes", run: (*Server).getObjectAttributes},
-	{op: "GetObjectAcl", method: http.MethodGet, level: levelObject, query: "acl"},
-	{op: "PutObjectAcl", method: http.MethodPut, level: levelObject, query: "acl"},
+	{op: "GetObjectTagging", method: http.MethodGet, level: levelObject, query: "tagging", run: (*Server).getObjectTagging, access: byObject},
+	{op: "PutObjectTagging", method: http.MethodPut, level: levelObject, query: "tagging", run: (*Server).putObjectTagging, access: byObject},
+	{op: "DeleteObjectTagging", method: http.MethodDelete, level: levelObject, query: "tagging", run: (*Server).deleteObjectTagging, access: byObject},
+	{op: "GetObjectAttributes", method: http.MethodGet, level: levelObject, query: "attributes", run: (*Server).getObjectAttributes, access: byObject},
+	{op: "GetObjectAcl", method: http.MethodGet, level: levelObject, query: "acl", run: (*Server).getObjectACL, access: byObject},
+	{op: "PutObjectAcl", method: http.MethodPut, level: levelObject, query: "acl", run: (*Server).putObjectACL, access: byObject},
 	{op: "GetObjectLegalHold", method: http.MethodGet, level: levelObject, query: "legal-hold"},
 	{op: "PutObjectLegalHold", method: http.MethodPut, level: levelObject, query: "legal-hold"},
 	{op: "GetObjectRetention", method: http.MethodGet, level: levelObject, query: "retention"},
@@ -162,19 +180,19 @@ var routes = []route{
 	{op: "UpdateObjectEncryption", method: http.MethodPut, level: levelObject, query: "encryption"},
 
 	// Object: multipart uploads
-	{op: "CreateMultipartUpload", method: http.MethodPost, level: levelObject, query: "uploads", run: (*Server).createMultipartUpload},
-	{op: "UploadPartCopy", method: http.MethodPut, level: levelObject, query: "uploadId", header: "X-Amz-Copy-Source", run: (*Server).uploadPartCopy},
-	{op: "UploadPart", method: http.MethodPut, level: levelObject, query: "uploadId", run: (*Server).uploadPart},
-	{op: "ListParts", method: http.MethodGet, level: levelObject, query: "uploadId", run: (*Server).listParts},
-	{op: "CompleteMultipartUpload", method: http.MethodPost, level: levelObject, query: "uploadId", run: (*Server).completeMultipartUpload},
-	{op: "AbortMultipartUpload", method: http.MethodDelete, level: levelObject, query: "uploadId", run: (*Server).abortMultipartUpload},
+	{op: "CreateMultipartUpload", method: http.MethodPost, level: levelObject, query: "uploads", run: (*Server).createMultipartUpload, access: byWriter},
+	{op: "UploadPartCopy", method: http.MethodPut, level: levelObject, query: "uploadId", header: "X-Amz-Copy-Source", run: (*Server).uploadPartCopy, access: byWriter},
+	{op: "UploadPart", method: http.MethodPut, level: levelObject, query: "uploadId", run: (*Server).uploadPart, access: byWriter},
+	{op: "ListParts", method: http.MethodGet, level: levelObject, query: "uploadId", run: (*Server).listParts, access: byObject},
+	{op: "CompleteMultipartUpload", method: http.MethodPost, level: levelObject, query: "uploadId", run: (*Server).completeMultipartUpload, access: byWriter},
+	{op: "AbortMultipartUpload", method: http.MethodDelete, level: levelObject, query: "uploadId", run: (*Server).abortMultipartUpload, access: byWriter},
 
 	// Object: the plain operations
-	{op: "GetObject", method: http.MethodGet, level: levelObject, run: (*Server).getObject},
-	{op: "HeadObject", method: http.MethodHead, level: levelObject, run: (*Server).headObject},
-	{op: "CopyObject", method: http.MethodPut, level: levelObject, header: "X-Amz-Copy-Source", run: (*Server).copyObject},
-	{op: "PutObject", method: http.MethodPut, level: levelObject, run: (*Server).putObject},
-	{op: "DeleteObject", method: http.MethodDelete, level: levelObject, run: (*Server).deleteObject},
+	{op: "GetObject", method: http.MethodGet, level: levelObject, run: (*Server).getObject, access: byObject},
+	{op: "HeadObject", method: http.MethodHead, level: levelObject, run: (*Server).headObject, access: byObject},
+	{op: "CopyObject", method: http.MethodPut, level: levelObject, header: "X-Amz-Copy-Source", run: (*Server).copyObject, access: byWriter},
+	{op: "PutObject", method: http.MethodPut, level: levelObject, run: (*Server).putObject, access: byWriter},
+	{op: "DeleteObject", method: http.MethodDelete, level: levelObject, run: (*Server).deleteObject, access: byWriter},
 	{op: "Preflight", method: http.MethodOptions, level: levelObject},
 }
 

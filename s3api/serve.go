@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"herald/auth"
-	"herald/store"
 )
 
 // maxHeaderSection is what the header fields of a request may take, in bytes.
@@ -55,7 +54,7 @@ type exchange struct {
 // encode. Every request leaves one line in the log and one in the metrics.
 func (s *Server) serve(w http.ResponseWriter, hr *http.Request) {
 	x := &exchange{w: w, control: http.NewResponseController(w), start: time.Now()}
-	x.request = request{http: hr, op: noRoute, id: s.newRequestID(), outHeader: w.Header()}
+	x.request = request{http: hr, op: noRoute, id: s.newRequestID(), outHeader: w.Header(), lifecycle: &s.lifecycle}
 	s.metrics.inFlight.Inc()
 	defer s.record(x)
 	defer s.recover(x)
@@ -135,49 +134,30 @@ func (s *Server) authenticate(r *request) error {
 	if err != nil {
 		return err
 	}
-	r.verified, r.user = v, v.User
+	r.verified = v
 	r.adoptHeaders()
-	if !r.explicitTenant && r.user != nil {
+	s.setUser(r, v.Identity)
+	return nil
+}
+
+// setUser notes who sent the request, and whose buckets it means.
+func (s *Server) setUser(r *request, id auth.Identity) {
+	if r.user = id.User; id.Anonymous() {
+		r.user = s.anonymous
+	}
+	if !r.explicitTenant {
 		r.tenant = r.user.Tenant
 	}
-	return nil
 }
 
 // openBucket opens the bucket that the request addresses, if its operation
 // needs one.
 func (s *Server) openBucket(ctx context.Context, r *request) (err error) {
-	if r.route.access != byOwner {
+	if !r.route.access.ofBucket() {
 		return nil
 	}
 	r.bucket, err = s.store.OpenBucket(ctx, r.tenant, r.bucketName)
 	return err
-}
-
-// authorize decides whether the sender may run the operation. Anonymous
-// requests are refused: nothing can allow them yet. To the topic API they are
-// no requests at all (RGW).
-func authorize(r *request) error {
-	switch {
-	case r.user == nil && r.route.sns:
-		return fail(codeInvalidRequest, "Requests to the topic API must be signed.")
-	case r.user == nil:
-		return codeAccessDenied
-	}
-	if r.route.access == byUser {
-		return nil
-	}
-	if want := r.header(hExpectedOwner); want != "" && want != r.bucket.Info.Owner {
-		return codeAccessDenied
-	}
-	if !mayUse(r.user, r.bucket.Info) {
-		return codeAccessDenied
-	}
-	return nil
-}
-
-// mayUse tells whether a bucket is the user's: its owner's and administrators'.
-func mayUse(u *auth.User, b *store.BucketInfo) bool {
-	return u.Privileged() || b.Owner != "" && b.Owner == u.UID()
 }
 
 // setCommonHeaders sets the headers of every answer; net/http adds Date.

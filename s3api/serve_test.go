@@ -64,7 +64,7 @@ func TestServe_Errors(t *testing.T) {
 		code   code
 	}{
 		{"anonymous", call{user: "-", method: "GET", path: "/bkt"}, 403, codeAccessDenied},
-		{"anonymous service", call{user: "-", method: "GET", path: "/"}, 403, codeAccessDenied},
+		{"anonymous listener", call{user: "-", method: "GET", path: "/?events=s3:ObjectCreated:*"}, 403, codeAccessDenied},
 		{"anonymous, no bucket", call{user: "-", method: "GET", path: "/absent"}, 404, codeNoSuchBucket},
 		{"another user", call{user: "bob", method: "GET", path: "/bkt"}, 403, codeAccessDenied},
 		{"another tenant", call{user: "carol", method: "GET", path: "/bkt"}, 404, codeNoSuchBucket},
@@ -84,10 +84,10 @@ func TestServe_Errors(t *testing.T) {
 		{"unknown method", call{method: "PATCH", path: "/bkt"}, 405, codeMethodNotAllowed},
 		{"odd method", call{method: "BREW", path: "/bkt/k"}, 405, codeMethodNotAllowed},
 		{"method of no such sub-resource", call{method: "DELETE", path: "/bkt?versioning"}, 405, codeMethodNotAllowed},
-		{"not implemented", call{method: "GET", path: "/bkt?acl"}, 501, codeNotImplemented},
+		{"not implemented", call{method: "GET", path: "/bkt?policy"}, 501, codeNotImplemented},
 		{"not implemented, object", call{method: "PUT", path: "/bkt/k?retention", body: "<Retention/>"}, 501, codeNotImplemented},
-		{"not implemented, anonymous", call{user: "-", method: "GET", path: "/bkt?acl"}, 403, codeAccessDenied},
-		{"form upload", call{method: "POST", path: "/bkt", body: "x"}, 501, codeNotImplemented},
+		{"not implemented, anonymous", call{user: "-", method: "GET", path: "/bkt?policy"}, 403, codeAccessDenied},
+		{"no form", call{method: "POST", path: "/bkt", body: "x"}, 412, codePreconditionFailed},
 		{"large header", call{method: "GET", path: "/bkt", header: http.Header{"X-Test": {strings.Repeat("x", 20<<10)}}}, 400, codeRequestHeaderSectionTooLarge},
 		{"long URI", call{method: "GET", path: "/bkt?prefix=" + strings.Repeat("p", 40<<10)}, 400, codeInvalidURI},
 		{"expected another owner", call{method: "GET", path: "/bkt", header: http.Header{"X-Amz-Expected-Bucket-Owner": {"bob"}}}, 403, codeAccessDenied},

@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"herald/auth"
+	"herald/lifecycle"
 	"herald/notify"
 	"herald/store"
 )
@@ -54,6 +55,9 @@ type Config struct {
 	// RequirePublishPolicy: only a topic's policy lets others than its owner
 	// publish to it (RGW: rgw_topic_require_publish_policy).
 	RequirePublishPolicy bool
+	// ReplaceNotifications: a PUT of a bucket's notifications replaces those
+	// that are there, as in S3; RGW adds to them.
+	ReplaceNotifications bool
 	// RelaxedTopicNames drops most rules on topics' names (RGW:
 	// rgw_relaxed_topic_names).
 	RelaxedTopicNames bool
@@ -75,6 +79,9 @@ type Server struct {
 	verifier *auth.Verifier
 	notify   *notify.Service
 
+	// lifecycle has the buckets' decoded rules.
+	lifecycle lifecycle.Cache
+
 	region   string
 	hostID   string
 	domains  []string
@@ -86,6 +93,8 @@ type Server struct {
 	mux     *chi.Mux
 	index   *routeIndex
 	metrics *metrics
+
+	anonymous *auth.User // who sends requests that nobody signed
 
 	// Values of headers that every answer has.
 	serverHeader, hostIDHeader, xmlType []string
@@ -125,8 +134,10 @@ func New(c Config) (*Server, error) {
 		topics: topicRules{
 			cleartext: c.AllowCleartextSecrets, forwarded: c.TrustForwardedHTTPS,
 			publishPolicy: c.RequirePublishPolicy, relaxedNames: c.RelaxedTopicNames,
+			replaceRules: c.ReplaceNotifications,
 		},
 		index:        newRouteIndex(routes),
+		anonymous:    auth.AnonymousUser(),
 		serverHeader: []string{"Herald"},
 		hostIDHeader: []string{c.HostID},
 		xmlType:      []string{typeXML},

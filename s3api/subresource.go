@@ -3,6 +3,7 @@ package s3api
 import (
 	"context"
 
+	"herald/auth"
 	"herald/store"
 )
 
@@ -39,7 +40,7 @@ func (s *Server) putBucketVersioning(ctx context.Context, r *request) (*response
 	default:
 		return nil, codeIllegalVersioning
 	}
-	err = s.store.UpdateBucket(ctx, r.tenant, r.bucketName, func(b *store.BucketInfo) error {
+	err = s.updateBucket(ctx, r, func(b *store.BucketInfo) error {
 		b.Versioning = state
 		return nil
 	})
@@ -74,7 +75,7 @@ func (s *Server) deleteBucketTagging(ctx context.Context, r *request) (*response
 }
 
 func (s *Server) setBucketTags(ctx context.Context, r *request, set tagSet) error {
-	return s.store.UpdateBucket(ctx, r.tenant, r.bucketName, func(b *store.BucketInfo) error {
+	return s.updateBucket(ctx, r, func(b *store.BucketInfo) error {
 		if len(set) == 0 {
 			delete(b.Attrs, attrBucketTagging)
 		} else {
@@ -98,9 +99,9 @@ func (s *Server) getObjectTagging(ctx context.Context, r *request) (*response, e
 	if err != nil {
 		return nil, err
 	}
-	info, err := r.bucket.Stat(ctx, r.key, versionID)
+	info, err := s.statObject(ctx, r, versionID, auth.PermRead)
 	if err != nil {
-		return nil, r.readFailure(err, versionID)
+		return nil, err
 	}
 	set, err := parseTagging(info.Attrs[attrObjectTagging], maxObjectTags)
 	if err != nil {
@@ -111,39 +112,37 @@ func (s *Server) getObjectTagging(ctx context.Context, r *request) (*response, e
 }
 
 func (s *Server) putObjectTagging(ctx context.Context, r *request) (*response, error) {
+	versionID, err := r.versionID()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.admitUpdate(ctx, r, versionID, auth.PermWrite); err != nil {
+		return nil, err
+	}
 	set, err := r.tagSet(maxObjectTags)
 	if err != nil {
 		return nil, err
 	}
-	return ok(), s.setObjectTags(ctx, r, set)
+	return ok(), s.setObjectTags(ctx, r, versionID, set)
 }
 
 func (s *Server) deleteObjectTagging(ctx context.Context, r *request) (*response, error) {
-	return noContent(), s.setObjectTags(ctx, r, nil)
-}
-
-func (s *Server) setObjectTags(ctx context.Context, r *request, set tagSet) error {
 	versionID, err := r.versionID()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	info, err := r.bucket.Update(ctx, r.key, versionID, func(info *store.Info) (store.Attrs, error) {
-		attrs := info.Attrs
-		if attrs == nil {
-			attrs = store.Attrs{}
-		}
+	return noContent(), s.setObjectTags(ctx, r, versionID, nil)
+}
+
+func (s *Server) setObjectTags(ctx context.Context, r *request, versionID string, set tagSet) error {
+	return s.updateObject(ctx, r, versionID, auth.PermWrite, func(_ *store.Info, attrs store.Attrs) error {
 		if len(set) == 0 {
 			delete(attrs, attrObjectTagging)
 		} else {
 			attrs[attrObjectTagging] = set.encode()
 		}
-		return attrs, nil
+		return nil
 	})
-	if err != nil {
-		return r.readFailure(err, versionID)
-	}
-	r.setVersion(info)
-	return nil
 }
 
 // setVersion sets x-amz-version-id, in a bucket that has versions.

@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strings"
@@ -32,7 +33,8 @@ type tag struct{ key, value string }
 type tagSet []tag
 
 // parseTagging reads the form of the x-amz-tagging header, and of the
-// attributes. Errors: InvalidArgument, InvalidTag.
+// attributes. A key may be there with several values: S3 refuses that, RGW
+// filters by them. Errors: InvalidArgument, InvalidTag.
 func parseTagging(s string, limit int) (tagSet, error) {
 	var set tagSet
 	for part := range strings.SplitSeq(s, "&") {
@@ -72,7 +74,6 @@ func (t tagSet) check(limit int) error {
 	if len(t) > limit {
 		return fail(codeInvalidTag, "There may be %d tags at most.", limit)
 	}
-	seen := make(map[string]bool, len(t))
 	for _, tg := range t {
 		switch {
 		case tg.key == "" || utf8.RuneCountInString(tg.key) > maxTagKey || !validTagText(tg.key):
@@ -81,7 +82,16 @@ func (t tagSet) check(limit int) error {
 			return fail(codeInvalidTag, "Keys that begin with aws: are reserved.").with("TagKey", tg.key)
 		case utf8.RuneCountInString(tg.value) > maxTagValue || !validTagText(tg.value):
 			return fail(codeInvalidTag, "A tag's value is not valid.").with("TagKey", tg.key).with("TagValue", tg.value)
-		case seen[tg.key]:
+		}
+	}
+	return nil
+}
+
+// checkKeys refuses a key that is there twice. Errors: InvalidTag.
+func (t tagSet) checkKeys() error {
+	seen := make(map[string]bool, len(t))
+	for _, tg := range t {
+		if seen[tg.key] {
 			return fail(codeInvalidTag, "A tag's key occurs twice.").with("TagKey", tg.key)
 		}
 		seen[tg.key] = true
@@ -114,13 +124,13 @@ func parseTaggingDocument(doc *node, limit int) (tagSet, error) {
 		}
 		set = append(set, tag{k.text, v.text})
 	}
-	return set, set.check(limit)
+	return set, cmp.Or(set.checkKeys(), set.check(limit))
 }
 
 // taggingDocument writes a Tagging document, with the tags in order of their
 // keys as S3 shows them.
 func taggingDocument(set tagSet) *xmlWriter {
-	slices.SortFunc(set, func(a, b tag) int { return strings.Compare(a.key, b.key) })
+	slices.SortStableFunc(set, func(a, b tag) int { return strings.Compare(a.key, b.key) })
 	x := newXML("Tagging", nsS3)
 	x.open("TagSet")
 	for _, t := range set {

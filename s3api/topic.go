@@ -31,6 +31,7 @@ type topicRules struct {
 	cleartext     bool // secrets over plain HTTP
 	forwarded     bool // a proxy's X-Forwarded-Proto counts
 	publishPolicy bool // only a policy lets others publish
+	replaceRules  bool // a PUT of a bucket's notifications replaces them
 	relaxedNames  bool
 }
 
@@ -157,14 +158,17 @@ func (s *Server) createTopic(ctx context.Context, r *request, f form) (*response
 	if err := s.checkSecret(r, t); err != nil {
 		return nil, err
 	}
-	t, err = s.notify.Topics().Create(ctx, t, func(cur, _ *notify.Topic) error {
-		if cur == nil {
-			return nil
+	t, err = s.notify.Topics().Create(ctx, t, func(cur, next *notify.Topic) error {
+		if cur != nil {
+			if err := s.allowTopic(r, cur, "sns:CreateTopic"); err != nil {
+				return err
+			}
 		}
-		return s.allowTopic(r, cur, "sns:CreateTopic")
+		next.SetNamedBy(r.user.UID())
+		return s.notify.CheckEndpoint(ctx, next)
 	})
 	if err != nil {
-		return nil, err
+		return nil, topicError(err)
 	}
 	x := newXML("CreateTopicResponse", nsSNS)
 	x.open("CreateTopicResult")
@@ -182,7 +186,7 @@ func (s *Server) newTopic(r *request, name string, attrs map[string]string) (*no
 	if size > maxTopicSize {
 		return nil, fail(codeInvalidArgument, "The topic's attributes are too long.")
 	}
-	region, tenant, uid := s.notify.Region(), r.user.Tenant, r.user.UID()
+	region, tenant, uid := s.notify.Region(), r.user.Namespace(), r.user.Owner()
 	if notify.ValidTopicName(name) || !s.topics.relaxedNames || !relaxedName(name) {
 		t, err := notify.NewTopic(region, tenant, name, uid, attrs)
 		return t, topicError(err)
@@ -223,24 +227,21 @@ func (s *Server) setTopicAttributes(ctx context.Context, r *request, f form) (*r
 		if len(next.Dest.Args)+len(next.OpaqueData)+len(next.Policy)+len(next.Dest.PushEndpoint) > maxTopicSize {
 			return fail(codeInvalidArgument, "The topic's attributes are too long.")
 		}
-		if bearsSecret(attr) {
-			return s.checkSecret(r, next)
+		if !notify.OfEndpoint(attr) {
+			return nil
 		}
-		return nil
+		if notify.BearsSecret(attr) {
+			if err := s.checkSecret(r, next); err != nil {
+				return err
+			}
+		}
+		next.SetNamedBy(r.user.UID())
+		return s.notify.CheckEndpoint(ctx, next)
 	})
 	if err != nil {
 		return nil, topicError(err)
 	}
 	return r.endTopic(newXML("SetTopicAttributesResponse", nsSNS), "SetTopicAttributesResponse"), nil
-}
-
-// bearsSecret tells whether an attribute is, or may hold, a secret.
-func bearsSecret(attr string) bool {
-	switch attr {
-	case notify.AttrPushEndpoint, "user-name", "password", "ssl-key-password", "sasl-oauthbearer-client-secret":
-		return true
-	}
-	return false
 }
 
 // deleteTopic removes a topic with all that waits for delivery. That there is
@@ -284,7 +285,7 @@ func (s *Server) findTopic(ctx context.Context, r *request, f form, action strin
 // topicError tells the client more than the error table knows, where notify
 // refused what the client sent.
 func topicError(err error) error {
-	for _, known := range []error{notify.ErrInvalidTopicName, notify.ErrInvalidEndpoint, notify.ErrInvalidAttribute} {
+	for _, known := range []error{notify.ErrInvalidTopicName, notify.ErrInvalidEndpoint, notify.ErrInvalidAttribute, notify.ErrEndpointDenied, notify.ErrFileDenied} {
 		if errors.Is(err, known) {
 			return fail(codeInvalidArgument, "The topic is not valid: %v.", err)
 		}

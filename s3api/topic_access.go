@@ -25,7 +25,7 @@ func (s *Server) topicAllowed(r *request, t *notify.Topic, action string) bool {
 	if r.user.Privileged() {
 		return true
 	}
-	mine := t.Owner == r.user.UID()
+	mine := r.user.Owns(t.Owner)
 	if t.Policy == "" {
 		return mine || t.Owner == "" || action == "sns:Publish" && !s.topics.publishPolicy
 	}

@@ -109,7 +109,7 @@ func (s *Server) listTopics(ctx context.Context, r *request, f form) (*response,
 // the token to go on with, "" at the end.
 func (s *Server) topicPage(ctx context.Context, r *request, after string) (page []*notify.Topic, token string, err error) {
 	for {
-		topics, next, err := s.notify.Topics().List(ctx, r.user.Tenant, after, topicPage)
+		topics, next, err := s.notify.Topics().List(ctx, r.user.Namespace(), after, topicPage)
 		if err != nil {
 			return nil, "", err
 		}

@@ -2,7 +2,6 @@ package s3api
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -30,16 +29,7 @@ func (f *fixture) putTrailer(path, trailerName, decodedLength, body string) answ
 	if err := v4.NewSigner().SignHTTP(context.Background(), creds, req, hash, "s3", "us-east-1", time.Now()); err != nil {
 		f.t.Fatal(err)
 	}
-	resp, err := f.http.Client().Do(req)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return answer{resp.StatusCode, resp.Header, string(data)}
+	return f.send(f.http.Client().Do, req)
 }
 
 func TestPutObject_Trailers(t *testing.T) {

@@ -154,7 +154,7 @@ func TestTagSet_Check(t *testing.T) {
 		{"longest", long + "=" + long + long, true},
 		{"long key", long + "x=", false},
 		{"long value", "k=" + long + long + "x", false},
-		{"twice", "a=1&a=2", false},
+		{"twice", "a=1&a=2", true},
 		{"no key", "=v", false},
 		{"reserved", "aws:x=v", false},
 		{"punctuation", "a%2B-%3D._%3A%2F%40+b=v", true},

@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -52,6 +53,25 @@ func (n *node) childText(name string) string {
 		return strings.TrimSpace(c.text)
 	}
 	return ""
+}
+
+// only refuses children with other names. Errors: MalformedXML.
+func (n *node) only(names ...string) error {
+	for i := range n.children {
+		if c := &n.children[i]; !slices.Contains(names, c.name) {
+			return fail(codeMalformedXML, "There is no element %s in %s.", c.name, n.name)
+		}
+	}
+	return nil
+}
+
+// repeats tells whether two children have the same name.
+func (n *node) repeats() bool {
+	seen := make(map[string]bool, len(n.children))
+	for i := range n.children {
+		seen[n.children[i].name] = true
+	}
+	return len(seen) < len(n.children)
 }
 
 // parseXML reads a document into a tree, within the limits and without

@@ -96,6 +96,9 @@ type CreateHint struct {
 	// knows (Compressor), or "": as they are. It may be another for each object;
 	// what is read is always what was written. OpenBucket fills it in.
 	Compression string
+	// Op is the op that the object is going to be committed with, if that is known
+	// already: a driver may make ready for it. It may be committed with another.
+	Op OpID
 }
 
 // Writer takes the bytes of one object. It is used by one goroutine.

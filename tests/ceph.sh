@@ -12,7 +12,7 @@
 #                                       start radosgw as client.NAME on 127.0.0.1:PORT
 #
 # Environment: STORE=bluestore|memstore, OSD_SIZE (default 4G, a sparse file),
-# AUTH=none|cephx. With cephx DIR/keyring has the keys of all daemons and of
+# DEFER=no (see write_conf), AUTH=none|cephx. With cephx DIR/keyring has the keys of all daemons and of
 # client.admin; for one's own user: ceph -c DIR/ceph.conf auth get-or-create.
 # A daemon's process id is in DIR/NAME.pid; that it is still ours is decided by
 # its command line, so that no other process is hit.
@@ -161,6 +161,10 @@ bluestore_block_db_create = false
 bluestore_block_wal_create = false
 memstore_device_bytes = $(numfmt --from=iec "${OSD_SIZE:-4G}")
 EOF
+	# An OSD that was killed repeats its deferred writes, and may then put old
+	# bytes where another object is by now (tracker.ceph.com/issues/68060). It
+	# defers what is small on a disk that turns; this leaves few.
+	[ "${DEFER:-}" != no ] || echo "bluestore_prefer_deferred_size = 0" >>"$conf"
 }
 
 # write_keys OSDS makes the keys of the monitor, the manager, the OSDs and

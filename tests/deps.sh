@@ -1,13 +1,14 @@
 #!/bin/bash
 # Installs what the tests need and is not there yet: command-line S3 clients,
-# Redis and Ceph from Debian, boto3 in an environment of its own under .deps. The
-# servers are for the tests to start: none is started here. What cannot be
-# installed is named, and the tests that need it are skipped; in CI (CI=true)
-# that is a failure.
+# Redis, RabbitMQ, Mosquitto and Ceph from Debian, and under .deps boto3 in an environment of its own,
+# MinIO's mc and the jars of a Kafka broker. The servers are for the tests to start: none is
+# started here. What cannot be installed is named, and the tests that need it are
+# skipped; in CI (CI=true) that is a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 BOTO3=1.43.11
+MC=v0.0.0-20250313080218-cf909e1063a9
 
 packages=()
 need() { # need COMMAND PACKAGE
@@ -27,6 +28,12 @@ python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
 need redis-server redis-server
 need redis-sentinel redis-sentinel
 need redis-cli redis-tools
+need nats-server nats-server
+need java default-jre-headless
+need mvn maven
+need rabbitmq-server rabbitmq-server
+need mosquitto mosquitto
+need openssl openssl
 need gcc gcc
 need /usr/include/stdlib.h libc6-dev
 basic=("${packages[@]}")
@@ -59,11 +66,22 @@ else
 	install "${basic[@]}"
 	install "${ceph[@]}"
 	if command -v systemctl >/dev/null; then # nor at the next boot
-		for service in redis-server redis-sentinel; do
+		for service in redis-server redis-sentinel rabbitmq-server mosquitto; do
 			[[ " ${basic[*]} " != *" $service "* ]] || systemctl disable -q "$service" 2>/dev/null || true
 		done
 	fi
 fi
 if ! .deps/venv/bin/python -c "import boto3, sys; sys.exit(boto3.__version__ != '$BOTO3')" 2>/dev/null; then
 	{ python3 -m venv .deps/venv && .deps/venv/bin/pip install -q "boto3==$BOTO3"; } || missing boto3
+fi
+if [ ! -e ".deps/mc/$MC" ]; then # takes two minutes of CPU the first time
+	rm -rf .deps/mc
+	{ GOFLAGS= CGO_ENABLED=0 GOBIN="$PWD/.deps/mc" go install -ldflags=-s "github.com/minio/mc@$MC" && touch ".deps/mc/$MC"; } ||
+		missing "mc (go install)"
+fi
+kafka=$(sed -n '/<artifactId>kafka_/,/<version>/s/.*<version>\(.*\)<.*/\1/p' tests/kafka/pom.xml)
+if [ ! -e ".deps/kafka/$kafka" ]; then
+	rm -rf .deps/kafka
+	{ mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/.deps/kafka" >/dev/null &&
+		touch ".deps/kafka/$kafka"; } || missing "Kafka's jars (mvn)"
 fi

@@ -22,10 +22,17 @@ on() {
 }
 
 case $form in
-short)
-	on rados+ec rados -short ./tests/s3compat
-	on rados redis -short ./tests/notifications
-	on rados embedded -short -run TestKillAtRandom ./tests/crash # and with the others
+short) # at the same time: most of it is waiting
+	runs=()
+	on rados+ec rados -short ./tests/s3compat 3>&- &
+	runs+=($!)
+	on rados redis -short ./tests/notifications 3>&- &
+	runs+=($!)
+	on rados embedded -short -run TestKillAtRandom ./tests/crash 3>&- & # and with the others
+	runs+=($!)
+	failed=0
+	for run in "${runs[@]}"; do wait "$run" || failed=1; done
+	exit $failed
 	;;
 long)
 	on rados embedded ./tests/s3compat ./tests/notifications ./tests/badinput

@@ -7,12 +7,15 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"herald/notify"
 )
 
 // config is everything that can be set. An option is set by, from weak to
@@ -44,7 +47,7 @@ type config struct {
 	LogFormat       string        `yaml:"log_format" help:"text or json"`
 
 	Queue                   string        `yaml:"queue" secret:"url" help:"where events wait: embedded, redis://HOST, rediss://HOST (TLS), redis+sentinel://HOSTS/MASTER, redis+cluster://HOSTS or rados://POOL/NAMESPACE (docs/queues.md)"`
-	QueueLease              time.Duration `yaml:"queue_lease" help:"how long the deliveries of a gateway that died stay with it before another one takes them over"`
+	QueueLease              time.Duration `yaml:"queue_lease" help:"how long the deliveries of a gateway that died, and the buckets whose lifecycle rules it carried out, stay with it before another one takes them over"`
 	QueueRedisRequireAOF    bool          `yaml:"queue.redis.require_aof" help:"refuse a Redis server that does not keep an append-only file, which loses events when it dies; false: only warn"`
 	QueueRedisWait          int           `yaml:"queue.redis.wait" help:"replicas that must have a change before it counts (Redis: WAIT); 0: none"`
 	QueueRedisTLSCA         string        `yaml:"queue.redis.tls_ca" help:"file of the certificates (PEM) that rediss:// trusts; empty: the system's"`
@@ -54,7 +57,7 @@ type config struct {
 	QueueRADOSConf          string        `yaml:"queue.rados.conf" help:"ceph.conf of the queues' cluster; empty: that of the store"`
 	QueueRADOSUser          string        `yaml:"queue.rados.user" help:"Ceph user of the queues, without client.; empty: that of the store"`
 
-	TopicShards          int           `yaml:"topic_shards" help:"queues per new persistent topic (RGW: rgw_bucket_persistent_notif_num_shards); 0: 2 on Redis and RADOS, 11 embedded and with queue.rados.rgw_compatible"`
+	TopicShards          int           `yaml:"topic_shards" help:"queues per new persistent topic (RGW: rgw_bucket_persistent_notif_num_shards); 0: 1 on RADOS, 2 on Redis, 11 embedded and with queue.rados.rgw_compatible"`
 	QueueCapacity        int64         `yaml:"queue_capacity" help:"bytes per queue shard; a full queue answers 503 SlowDown"`
 	TopicTimeToLive      time.Duration `yaml:"topic_time_to_live" help:"age at which an undelivered event goes to the dead letters, unless the topic says; 0: never"`
 	TopicMaxRetries      int           `yaml:"topic_max_retries" help:"retries after which it does, unless the topic says; 0: unlimited"`
@@ -62,9 +65,15 @@ type config struct {
 	ReservationStale     time.Duration `yaml:"reservation_stale" help:"age at which a reservation that nobody renews is resolved"`
 	HTTPConnectTimeout   time.Duration `yaml:"http_connect_timeout" help:"for connecting to an HTTP endpoint (RGW: rgw_http_notif_connection_timeout)"`
 	HTTPMessageTimeout   time.Duration `yaml:"http_message_timeout" help:"for one push to an HTTP endpoint, connecting included (RGW: rgw_http_notif_message_timeout)"`
-	CleartextSecrets     bool          `yaml:"allow_notification_secrets_in_cleartext" help:"accept topics with a password over plain HTTP (RGW: rgw_allow_notification_secrets_in_cleartext)"`
+	HTTPMaxInflight      int           `yaml:"http_max_inflight" help:"pushes to HTTP endpoints that may be on their way at once, over all topics (RGW: rgw_http_notif_max_inflight)"`
+	EndpointAllow        []string      `yaml:"notify.endpoint_allow" help:"where endpoints of users that are no administrators may be besides the public Internet: networks, host names, loopback, private or *, with :PORT or without, comma-separated (docs/notifications.md)"`
+	EndpointFiles        string        `yaml:"notify.endpoint_files" help:"directory whose files (authorities, certificates, keys, credentials) endpoints of users that are no administrators may name; empty: none"`
+	WindowMemory         int64         `yaml:"notify.window_memory" help:"bytes that events read from their queues, to be sent next, may take in memory, over all topics"`
+	CleartextSecrets     bool          `yaml:"allow_notification_secrets_in_cleartext" help:"accept topics with a password over plain HTTP, and use SASL with Kafka without TLS (RGW: rgw_allow_notification_secrets_in_cleartext)"`
 	RequirePublishPolicy bool          `yaml:"topic_require_publish_policy" help:"only a topic's policy lets other users publish to it (RGW: rgw_topic_require_publish_policy)"`
+	ReplaceNotifications bool          `yaml:"replace_notifications" help:"a PUT of a bucket's notifications replaces those that are there, as in S3; false: it adds to them, as in RGW"`
 	RelaxedTopicNames    bool          `yaml:"relaxed_topic_names" help:"accept any topic name that is not empty (RGW: rgw_relaxed_topic_names)"`
+	LCDebugInterval      time.Duration `yaml:"lc_debug_interval" help:"how long a day of lifecycle rules lasts, for tests (RGW: rgw_lc_debug_interval); 0: 24 hours, due at midnight UTC"`
 	TrustForwardedHTTPS  bool          `yaml:"trust_forwarded_https" help:"take X-Forwarded-Proto: https as a secure transport (RGW: rgw_trust_forwarded_https)"`
 }
 
@@ -90,6 +99,8 @@ func defaultConfig() config {
 		ReservationStale:   2 * time.Minute,
 		HTTPConnectTimeout: 5 * time.Second,  // RGW
 		HTTPMessageTimeout: 10 * time.Second, // RGW
+		HTTPMaxInflight:    8192,             // RGW
+		WindowMemory:       256_000_000,
 	}
 }
 
@@ -262,7 +273,7 @@ func readEnviron(environ []string, opts []option) error {
 
 // reservedEnv are variables of Herald that are no options of the gateway:
 // those of its tests (HERALD_TEST_ is their prefix) and of fault injection.
-var reservedEnv = []string{"HERALD_CONFIG", "HERALD_FAULT", "HERALD_LONG", "HERALD_CRASH_KILLS", "HERALD_GATEWAY", "HERALD_LINEAR_TIME"}
+var reservedEnv = []string{"HERALD_CONFIG", "HERALD_FAULT", "HERALD_LONG", "HERALD_CRASH_KILLS", "HERALD_GATEWAY", "HERALD_LINEAR_TIME", "HERALD_SOAK_TIME", "HERALD_SOAK_SEED"}
 
 // suggest returns a hint at the known word nearest to an unknown one.
 func suggest(word string, known []string) string {
@@ -324,6 +335,18 @@ func (c *config) validate() error {
 	}
 	if c.TopicShards < 0 || c.QueueCapacity < 1<<20 {
 		errs = append(errs, errors.New("options topic_shards and queue_capacity: at least 0 and 1048576"))
+	}
+	if c.HTTPMaxInflight < 1 {
+		errs = append(errs, errors.New("option http_max_inflight: at least 1"))
+	}
+	if c.WindowMemory < 1<<20 {
+		errs = append(errs, errors.New("option notify.window_memory: at least 1048576"))
+	}
+	if _, err := notify.ParseOutbound(c.EndpointAllow); err != nil {
+		errs = append(errs, err)
+	}
+	if c.EndpointFiles != "" && !filepath.IsAbs(c.EndpointFiles) {
+		errs = append(errs, errors.New("option notify.endpoint_files: an absolute path is expected"))
 	}
 	if c.QueueLease < time.Second {
 		errs = append(errs, fmt.Errorf("option queue_lease: %s is too short; at least 1s", c.QueueLease))

@@ -100,49 +100,111 @@ func (g *gateway) controlHandler() http.Handler {
 	return mux
 }
 
-// listenStream writes one record per line until the client goes. An empty
-// line now and then tells that the stream is alive.
+// listenStream writes a line per event until the client goes. Lines without
+// records now and then tell that the stream is alive, and where it is.
 func (g *gateway) listenStream(w http.ResponseWriter, r *http.Request) {
 	req, err := listenRequest(r.URL.Query())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if _, err := g.store.BucketInfo(r.Context(), req.Tenant, req.Bucket); err != nil {
-		http.Error(w, err.Error(), http.StatusNotFound)
+	if req.Bucket != "" {
+		if _, err := g.store.BucketInfo(r.Context(), req.Tenant, req.Bucket); err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+	}
+	events, err := g.notify.Listen(r.Context(), req)
+	if err != nil {
+		status := http.StatusServiceUnavailable
+		if errors.Is(err, notify.ErrEventGone) {
+			status = http.StatusGone
+		}
+		http.Error(w, err.Error(), status)
 		return
 	}
-	events := g.notify.Listen(r.Context(), req)
-	rc := http.NewResponseController(w)
-	_ = rc.Flush()
-	tick := time.NewTicker(5 * time.Second)
+	s := streamWriter{w: w, control: http.NewResponseController(w)}
+	if s.control.Flush() != nil {
+		return
+	}
+	tick := time.NewTicker(listenAlive)
 	defer tick.Stop()
-	for {
-		line := []byte("\n")
+	for err == nil {
 		select {
 		case e, ok := <-events:
-			if !ok || e.Dropped {
+			if !ok {
 				return
 			}
-			line = append(e.Record, '\n')
+			err = s.event(&e)
 		case <-tick.C:
+			err = s.line(streamLine{})
 		case <-r.Context().Done():
-			return
-		}
-		if _, err := w.Write(line); err != nil {
-			return
-		}
-		if err := rc.Flush(); err != nil {
+			_ = s.line(streamLine{Error: "the gateway stops"})
 			return
 		}
 	}
 }
 
+const (
+	listenAlive = 5 * time.Second
+	// listenPatience is how long a listener may leave the stream unread.
+	listenPatience = 30 * time.Second
+)
+
+// streamLine is a line of the stream behind gateway listen.
+type streamLine struct {
+	ID      string `json:"Id,omitempty"`
+	Records []json.RawMessage
+	Notice  string `json:",omitempty"`
+	Error   string `json:",omitempty"` // the last line
+	Missed  bool   `json:",omitempty"` // with Error: events were missed
+}
+
+// streamWriter writes one stream.
+type streamWriter struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	place   string
+}
+
+func (s *streamWriter) event(e *notify.LiveEvent) error {
+	if e.ID != "" {
+		s.place = e.ID
+	}
+	switch {
+	case e.Err != nil:
+		return s.line(streamLine{Error: e.Err.Error(), Missed: errors.Is(e.Err, notify.ErrListenerSlow)})
+	case e.Record != nil:
+		return s.line(streamLine{Records: []json.RawMessage{e.Record}})
+	case e.Notice != "":
+		return s.line(streamLine{Notice: e.Notice})
+	}
+	return s.line(streamLine{})
+}
+
+func (s *streamWriter) line(l streamLine) error {
+	l.ID = s.place
+	if l.Records == nil {
+		l.Records = []json.RawMessage{}
+	}
+	data, err := json.Marshal(&l)
+	if err != nil {
+		return err
+	}
+	_ = s.control.SetWriteDeadline(time.Now().Add(listenPatience)) // a socket has one
+	if _, err := s.w.Write(append(data, '\n')); err != nil {
+		return err
+	}
+	return s.control.Flush()
+}
+
 // listenRequest reads what `gateway listen` asks for. The bucket may be that
-// of a tenant: "tenant:bucket".
+// of a tenant: "tenant:bucket"; none: all.
 func listenRequest(q url.Values) (notify.ListenRequest, error) {
-	req := notify.ListenRequest{Prefix: q.Get("prefix"), Suffix: q.Get("suffix")}
-	req.Tenant, req.Bucket = store.SplitStoreName(q.Get("bucket"))
+	req := notify.ListenRequest{Prefix: q.Get("prefix"), Suffix: q.Get("suffix"), Resume: q.Get("resume")}
+	if b := q.Get("bucket"); b != "" {
+		req.Tenant, req.Bucket = store.SplitStoreName(b)
+	}
 	for _, name := range q["event"] {
 		t, err := notify.ParseEventType(name)
 		if err != nil {
@@ -193,7 +255,11 @@ func openListen(ctx context.Context, data string, q url.Values) (io.ReadCloser, 
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
 		msg, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		return nil, errors.New(string(bytes.TrimSpace(msg)))
+		err := errors.New(string(bytes.TrimSpace(msg)))
+		if resp.StatusCode == http.StatusGone {
+			err = fmt.Errorf("%w: %w", errMissed, err)
+		}
+		return nil, err
 	}
 	return resp.Body, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"herald/journal"
 	"herald/notify"
+	"herald/queue/outbox"
 	"herald/store/posix"
 )
 
@@ -22,7 +23,7 @@ func faultVerbs() map[string]verb { return map[string]verb{"fault-points": print
 
 // printFaultPoints prints every name that HERALD_FAULT may have.
 func printFaultPoints(_ context.Context, _, _ []string, stdout, _ io.Writer) (int, error) {
-	for _, points := range [][]string{journal.FaultPoints(), posix.FaultPoints(), notify.FaultPoints(), radosFaultPoints()} {
+	for _, points := range [][]string{journal.FaultPoints(), posix.FaultPoints(), notify.FaultPoints(), outbox.FaultPoints(), radosFaultPoints()} {
 		for _, p := range points {
 			fmt.Fprintln(stdout, p)
 		}

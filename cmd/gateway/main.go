@@ -27,7 +27,7 @@ func main() {
 const usage = `Herald: an S3 gateway over plain directories or a Ceph cluster, with bucket notifications that never get lost.
 
   gateway serve                 serve S3 (--data DIR, --listen ADDR, ...; see serve --help)
-  gateway listen BUCKET         show a bucket's events as they happen
+  gateway listen BUCKET         show a bucket's events as they happen (--all: those of all buckets; --resume ID)
   gateway admin ...             users, keys, topics, notifications, dead letters, queues; see admin --help
   gateway fsck                  compare index and files (--repair mends)
   gateway rados init            make the pools and the Ceph user of a store in RADOS; see rados init --help

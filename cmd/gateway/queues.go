@@ -13,6 +13,7 @@ import (
 	"herald/admin"
 	"herald/notify"
 	"herald/queue"
+	"herald/queue/outbox"
 	"herald/store"
 )
 
@@ -62,7 +63,7 @@ func (g *gateway) openQueues() error {
 	}
 	g.queueURL = u
 	if u.kind == kindEmbedded {
-		g.queues = g.embedded
+		g.queues = ownQueues{g.embedded}
 		return nil
 	}
 	var guard *copyGuard
@@ -78,6 +79,9 @@ func (g *gateway) openQueues() error {
 	})
 	g.queues = g.remote
 	g.registry.MustRegister(g.remote.metrics()...)
+	if g.hasOutbox(u) {
+		return g.openOutbox(u)
+	}
 	return nil
 }
 
@@ -93,8 +97,9 @@ func entryFormat(u queueURL, c *config) notify.EntryFormat {
 // that take some hundred each in a second; where all that wait for a queue are
 // one call, each further queue costs the server as much as the first.
 const (
-	shardsRGW    = 11
-	shardsServer = 2 // so that two gateways deliver
+	shardsRGW   = 11
+	shardsRedis = 2 // so that two gateways deliver
+	shardsRADOS = 1 // an operation for a queue is among the dearest that an OSD does
 )
 
 func topicShards(u queueURL, c *config) int {
@@ -103,8 +108,10 @@ func topicShards(u queueURL, c *config) int {
 		return c.TopicShards
 	case u.kind == kindEmbedded, entryFormat(u, c) == notify.EntriesRGW:
 		return shardsRGW
+	case u.kind == kindRADOS:
+		return shardsRADOS
 	}
-	return shardsServer
+	return shardsRedis
 }
 
 // placeRecord is where the gateway notes the place of its queues, so that the
@@ -149,9 +156,19 @@ func directoryID(data string) (string, error) {
 // one that can be used. A server that does not answer may come later.
 func (g *gateway) startQueues(ctx context.Context) error {
 	u := g.queueURL
-	if g.remote != nil {
-		if err := g.refuseLeft(ctx); err != nil {
+	if err := g.unsettle(ctx); err != nil {
+		return err
+	}
+	if u.kind == kindEmbedded {
+		if err := outbox.Forget(ctx, g.embedded); err != nil {
 			return err
+		}
+	}
+	if g.remote != nil {
+		if g.outbox == nil {
+			if err := g.refuseLeft(ctx); err != nil {
+				return err
+			}
 		}
 		if err := g.remote.reach(ctx); err != nil {
 			return fmt.Errorf("option queue: %s: %w", u, err)
@@ -186,7 +203,7 @@ func (g *gateway) startQueues(ctx context.Context) error {
 // refuseLeft refuses to serve with other queues while events wait in the
 // embedded ones: they would be delivered too late, or never.
 func (g *gateway) refuseLeft(ctx context.Context) error {
-	names, err := g.embedded.List(ctx, "")
+	names, err := ownQueues{g.embedded}.List(ctx, "")
 	if err != nil {
 		return err
 	}
@@ -276,7 +293,7 @@ func (p places) Open(ctx context.Context, place string) (admin.Place, error) {
 		return admin.Place{}, err
 	}
 	if u.kind == kindEmbedded {
-		return admin.Place{Driver: keepOpen{p.g.embedded}, Name: u.String(), Own: true}, nil
+		return admin.Place{Driver: ownQueues{p.g.embedded}, Name: u.String(), Own: true}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -284,8 +301,12 @@ func (p places) Open(ctx context.Context, place string) (admin.Place, error) {
 	if err != nil {
 		return admin.Place{}, fmt.Errorf("queue %s: %w", u, err)
 	}
-	u = u.withNamespace(namespaceOf(u, &p.g.config, p.g.storeID))
-	return admin.Place{Driver: d, Name: u.String(), Format: entryFormat(u, &p.g.config)}, nil
+	named := u.withNamespace(namespaceOf(u, &p.g.config, p.g.storeID))
+	to := admin.Place{Driver: d, Name: named.String(), Format: entryFormat(u, &p.g.config)}
+	if p.g.outboxFor(u) {
+		to.Settle = func(ctx context.Context) error { return p.g.settleOutbox(ctx, u, d) }
+	}
+	return to, nil
 }
 
 // Moved notes where the queues are now.
@@ -298,11 +319,5 @@ func (p places) Moved(ctx context.Context, to string) error {
 	if err != nil {
 		return err
 	}
-	return p.g.notePlace(ctx, used)
+	return errors.Join(p.g.unsettle(ctx), p.g.notePlace(ctx, used))
 }
-
-// keepOpen is a driver that is closed by somebody else.
-type keepOpen struct{ queue.Driver }
-
-// Close does nothing.
-func (keepOpen) Close() error { return nil }

@@ -134,7 +134,7 @@ func refused(err error) bool {
 	}
 	var network *net.OpError
 	var name *net.DNSError
-	return !errors.As(err, &network) && !errors.As(err, &name)
+	return !errors.As(err, &network) && !errors.As(err, &name) && !redis.Full(err)
 }
 
 // attempt opens the driver once.
@@ -223,6 +223,16 @@ func (r *remoteQueues) metrics() []prometheus.Collector {
 	}
 }
 
+// passing returns an awayError for an answer that will be another when somebody
+// has seen to the server: it has no memory, or a failover was to one that may
+// not be used.
+func (r *remoteQueues) passing(err error) error {
+	if errors.Is(err, redis.ErrNotDurable) || redis.Full(err) {
+		return &awayError{r.where, err}
+	}
+	return err
+}
+
 // opened is the driver, or nil while it could not be opened.
 func (r *remoteQueues) opened() queue.Driver {
 	r.mu.Lock()
@@ -238,7 +248,7 @@ func (r *remoteQueues) Create(ctx context.Context, name string, capacity int64) 
 	if err != nil {
 		return err
 	}
-	return d.Create(ctx, name, capacity)
+	return r.passing(d.Create(ctx, name, capacity))
 }
 
 // Open returns a handle.
@@ -251,7 +261,7 @@ func (r *remoteQueues) Open(ctx context.Context, name string) (queue.Queue, erro
 	}
 	q, err := d.Open(ctx, name)
 	if err != nil {
-		return nil, err
+		return nil, r.passing(err)
 	}
 	bounded := boundedQueue{q, r}
 	w, waits := q.(queue.Waiter)
@@ -280,7 +290,7 @@ func (r *remoteQueues) Delete(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return d.Delete(ctx, name)
+	return r.passing(d.Delete(ctx, name))
 }
 
 // List returns names.
@@ -337,7 +347,8 @@ func (l remoteLocker) Acquire(ctx context.Context, name, owner string, ttl time.
 	if err != nil {
 		return nil, err
 	}
-	return d.Locker().Acquire(ctx, name, owner, ttl)
+	lease, err := d.Locker().Acquire(ctx, name, owner, ttl)
+	return lease, l.r.passing(err)
 }
 
 // Join enters a group.
@@ -377,10 +388,7 @@ func (q boundedQueue) Reserve(ctx context.Context, intent []byte, size int64, en
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	id, err := q.Queue.Reserve(ctx, intent, size, entries)
-	if errors.Is(err, redis.ErrNotDurable) { // a failover was to a server that may not be used
-		err = &awayError{q.r.where, err}
-	}
-	return id, err
+	return id, q.r.passing(err)
 }
 
 // Renew keeps a reservation.

@@ -94,10 +94,23 @@ func (g *gateway) serve(ctx context.Context, s3 net.Listener, stdout io.Writer) 
 	defer stop()
 	journalCtx, stopJournal := context.WithCancel(context.WithoutCancel(ctx))
 	work, background := errgroup.WithContext(background)
+	notifyCtx, stopNotify := context.WithCancel(context.WithoutCancel(background))
+	defer stopNotify()
 	work.Go(func() error { return g.journal.Run(journalCtx) })
 	work.Go(func() error {
 		defer stopJournal()
-		return g.notify.Run(background)
+		defer g.endOutbox()
+		if g.outbox != nil {
+			if err := g.outbox.Start(background); err != nil {
+				return err
+			}
+		}
+		return g.notify.Run(notifyCtx)
+	})
+	work.Go(func() error {
+		defer stopNotify() // what is expired has its events
+		g.lifecycle.Run(background)
+		return nil
 	})
 	if !g.config.Demo {
 		fmt.Fprintf(stdout, "herald: S3 on http://%s, data in %s\n", s3.Addr(), g.config.Data)

@@ -10,7 +10,7 @@ func TestTopicShards(t *testing.T) {
 	}{
 		{"embedded", config{}, 11},
 		{"redis://h", config{}, 2},
-		{"rados://p", config{}, 2},
+		{"rados://p", config{}, 1},
 		{"rados://p", config{QueueRADOSRGWCompatible: true}, 11},
 		{"redis://h", config{TopicShards: 7}, 7},
 		{"embedded", config{TopicShards: 1}, 1},

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -17,9 +18,11 @@ import (
 	"herald/admin"
 	"herald/auth"
 	"herald/journal"
+	"herald/lifecycle"
 	"herald/notify"
 	"herald/queue"
 	"herald/queue/embedded"
+	"herald/queue/outbox"
 	"herald/s3api"
 	"herald/store"
 	"herald/store/posix"
@@ -27,25 +30,27 @@ import (
 
 // gateway is everything that runs, from the journal up.
 type gateway struct {
-	config   config
-	offline  bool
-	log      *slog.Logger
-	registry *prometheus.Registry
-	journal  *journal.Journal
-	place    storeURL     // of objects
-	driver   store.Driver // of objects, there
-	store    *store.Service
-	storeID  string
-	embedded *embedded.Driver
-	queueURL queueURL
-	queues   queue.Driver  // embedded, or remote
-	remote   *remoteQueues // nil: queues are embedded
-	users    *auth.Users
-	notify   *notify.Service
-	s3       *s3api.Server
-	admin    *admin.Admin
-	draining atomic.Bool
-	fault    func(point string) // ends the process at a named point; only with build tag faults
+	config    config
+	offline   bool
+	log       *slog.Logger
+	registry  *prometheus.Registry
+	journal   *journal.Journal
+	place     storeURL     // of objects
+	driver    store.Driver // of objects, there
+	store     *store.Service
+	storeID   string
+	embedded  *embedded.Driver
+	queueURL  queueURL
+	queues    queue.Driver   // embedded, or remote
+	remote    *remoteQueues  // nil: queues are embedded
+	outbox    *outbox.Driver // before remote; nil: there is none
+	users     *auth.Users
+	notify    *notify.Service
+	s3        *s3api.Server
+	admin     *admin.Admin
+	lifecycle *lifecycle.Worker
+	draining  atomic.Bool
+	fault     func(point string) // ends the process at a named point; only with build tag faults
 }
 
 // open builds the gateway over its directory: the journal first, since the
@@ -122,19 +127,25 @@ func (g *gateway) openServices() error {
 	c := g.config
 	hostID := "herald-" + c.Region + "-" + c.Region // RGW: host-zone-zonegroup
 	g.users = auth.NewUsers(g.store.Records())
-	var err error
+	outbound, err := g.outbound()
+	if err != nil {
+		return err
+	}
 	g.notify, err = notify.New(notify.Config{
 		Records: g.store.Records(), Outcomes: g.store.Outcomes(), Queues: g.queues,
 		StoreID: g.storeID, StoreExclusive: !g.place.rados(), // posix locks its directory
 		EntryFormat: entryFormat(g.queueURL, &c), Region: c.Region, HostID: hostID, Logger: g.log, Registerer: g.registry,
+		Trusted: g.trusted,
 		Options: notify.Options{
+			Outbound: outbound, CleartextSecrets: c.CleartextSecrets,
 			Shards: topicShards(g.queueURL, &c), QueueCapacity: c.QueueCapacity,
 			Lease:      c.QueueLease,
 			TimeToLive: notify.Limit(c.TopicTimeToLive.Seconds()), MaxRetries: notify.Limit(c.TopicMaxRetries),
 			RetrySleep: notify.Limit(c.TopicRetrySleep.Seconds()), StaleAge: c.ReservationStale,
 			ResolveEvery:   min(30*time.Second, c.ReservationStale/2), // what grew stale does not wait much longer
-			ConnectTimeout: c.HTTPConnectTimeout, PushTimeout: c.HTTPMessageTimeout,
-			Fault: g.fault,
+			ConnectTimeout: c.HTTPConnectTimeout, PushTimeout: c.HTTPMessageTimeout, HTTPInflight: c.HTTPMaxInflight,
+			WindowMemory: c.WindowMemory,
+			Fault:        g.fault,
 		},
 	})
 	if err != nil {
@@ -144,13 +155,21 @@ func (g *gateway) openServices() error {
 		Store: g.store, Users: g.users, Verifier: auth.NewVerifier(g.users, auth.VerifierOptions{Domains: c.Domains}),
 		Notify: g.notify, Region: c.Region, HostID: hostID, Domains: c.Domains,
 		AllowCleartextSecrets: c.CleartextSecrets, RequirePublishPolicy: c.RequirePublishPolicy,
-		RelaxedTopicNames: c.RelaxedTopicNames, TrustForwardedHTTPS: c.TrustForwardedHTTPS,
+		ReplaceNotifications: c.ReplaceNotifications,
+		RelaxedTopicNames:    c.RelaxedTopicNames, TrustForwardedHTTPS: c.TrustForwardedHTTPS,
 		Logger: g.log, Registerer: g.registry,
 	})
 	if err != nil {
 		return err
 	}
-	a := admin.Config{Store: g.store, Users: g.users, Notify: g.notify, Queues: g.queues}
+	g.lifecycle, err = lifecycle.New(lifecycle.Config{
+		Store: g.store, Notify: g.notify, Locker: g.queues.Locker(), StoreID: g.storeID, Lease: c.QueueLease,
+		Clock: lifecycle.Clock{Debug: c.LCDebugInterval}, Logger: g.log, Registerer: g.registry,
+	})
+	if err != nil {
+		return err
+	}
+	a := admin.Config{Store: g.store, Users: g.users, Notify: g.notify, Queues: g.queues, Lifecycle: g.lifecycle}
 	if g.offline {
 		a.Places = places{g}
 	}
@@ -158,11 +177,33 @@ func (g *gateway) openServices() error {
 	return nil
 }
 
+// outbound is the policy on where endpoints may be, and what files they may
+// name. Who tries the demo has
+// endpoints on this machine.
+func (g *gateway) outbound() (*notify.Outbound, error) {
+	allow := g.config.EndpointAllow
+	if g.config.Demo {
+		allow = append(slices.Clone(allow), "loopback")
+	}
+	o, err := notify.ParseOutbound(allow)
+	if err != nil {
+		return nil, err
+	}
+	o.Files = g.config.EndpointFiles
+	return o, nil
+}
+
+// trusted tells whether a user's endpoints may be anywhere: an administrator's.
+func (g *gateway) trusted(ctx context.Context, uid string) bool {
+	u, err := g.users.Get(ctx, uid)
+	return err == nil && u.Privileged() && !u.Suspended
+}
+
 // close ends what open began: the journal before the queue and the store that
 // its last checkpoint still needs.
 func (g *gateway) close() error {
 	var errs []error
-	for _, c := range []io.Closer{closerOf(g.remote), closerOf(g.journal), closerOf(g.embedded), g.driver} {
+	for _, c := range []io.Closer{closerOf(g.outbox), closerOf(g.remote), closerOf(g.journal), closerOf(g.embedded), g.driver} {
 		if c != nil {
 			errs = append(errs, c.Close())
 		}

@@ -8,12 +8,27 @@ import (
 // What a record does, the same when it is appended and when it is replayed.
 // q.mu is held.
 
-func (q *Queue) applyReserve(lsn journal.LSN, id queue.ID, r *reservation) {
+// applyReserve keeps a copy of r.
+func (q *Queue) applyReserve(lsn journal.LSN, id queue.ID, r reservation) {
 	q.lsn = lsn
 	q.nextID = max(q.nextID, uint64(id)+1)
-	q.reservations[id] = r
+	var to *reservation
+	if n := len(q.spare); n > 0 {
+		to, q.spare = q.spare[n-1], q.spare[:n-1]
+	} else {
+		to = new(reservation)
+	}
+	r.intent = append(to.intent[:0], r.intent...)
+	*to = r
+	q.reservations[id] = to
 	q.reserved += r.cost()
 }
+
+// Reservations that have ended are used again, some of them and the small ones.
+const (
+	spareReservations = 64
+	spareIntent       = 1024
+)
 
 func (q *Queue) applyCommit(lsn journal.LSN, id queue.ID, t int64, entries [][]byte) {
 	q.applyAbort(lsn, id)
@@ -34,6 +49,9 @@ func (q *Queue) applyAbort(lsn journal.LSN, id queue.ID) {
 	if r, ok := q.reservations[id]; ok {
 		q.reserved -= r.cost()
 		delete(q.reservations, id)
+		if len(q.spare) < spareReservations && cap(r.intent) <= spareIntent {
+			q.spare = append(q.spare, r)
+		}
 	}
 }
 

@@ -13,6 +13,9 @@ import (
 // Drift falsifies one figure after the other.
 func (h *harness) Drift(t *testing.T, name string) string {
 	q := h.queue(t, name)
+	if h.drifts == 0 {
+		h.checkpoint(t) // entries are in segments
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	drifts := []struct {

@@ -148,8 +148,7 @@ func (q *Queue) replay(lsn journal.LSN, op byte, d *decoder) error {
 	switch op {
 	case opReserve:
 		id := queue.ID(d.number())
-		r := &reservation{time: int64(d.number()), size: int64(d.number()), entries: int(d.number())}
-		r.intent = append([]byte(nil), d.b...)
+		r := reservation{time: int64(d.number()), size: int64(d.number()), entries: int(d.number()), intent: d.b}
 		if d.err == nil {
 			q.applyReserve(lsn, id, r)
 		}

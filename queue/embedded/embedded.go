@@ -80,6 +80,7 @@ type Driver struct {
 	j      *journal.Journal
 	opts   Options
 	locker *locker
+	spills sync.Pool // *[]byte: what entryLog.spill writes from
 	// afterCatalog, in tests, is called in the middle of a checkpoint.
 	afterCatalog func()
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
 	"herald/queue"
@@ -30,11 +32,13 @@ type entryLog struct {
 	dir          string
 	segmentBytes int
 	tailMax      int
+	spills       *sync.Pool
 
 	nextSeq   uint64
 	segs      []*segment // in order; none is empty of live entries
 	tail      []item     // the newest; sequence numbers without gaps
 	tailBase  []item     // the array that tail lies in
+	page      []byte     // what the data of small ones lie in; full up to its length
 	tailBytes int        // live ones
 	entries   int64      // live
 	bytes     int64      // live, with overhead
@@ -48,22 +52,32 @@ type entryLog struct {
 
 // add appends entries with the next sequence numbers. It keeps a copy.
 func (l *entryLog) add(t int64, entries [][]byte) {
-	size := 0
-	for _, e := range entries {
-		size += len(e)
-	}
-	blob := make([]byte, 0, size)
 	l.growTail(len(entries))
 	for _, e := range entries {
-		at := len(blob)
-		blob = append(blob, e...)
-		l.tail = append(l.tail, item{seq: l.nextSeq, time: t, data: blob[at:len(blob):len(blob)]})
+		l.tail = append(l.tail, item{seq: l.nextSeq, time: t, data: l.copied(e)})
 		l.nextSeq++
 		cost := entryCost(len(e))
 		l.tailBytes += int(cost)
 		l.entries++
 		l.bytes += cost
 	}
+}
+
+// pageBytes is the size of pages. Data that are longer than a quarter have memory
+// of their own.
+const pageBytes = 4 << 10
+
+// copied returns a copy of an entry's data.
+func (l *entryLog) copied(data []byte) []byte {
+	if len(data) > pageBytes/4 {
+		return slices.Clone(data)
+	}
+	if len(l.page)+len(data) > cap(l.page) {
+		l.page = make([]byte, 0, pageBytes)
+	}
+	at := len(l.page)
+	l.page = append(l.page, data...)
+	return l.page[at:len(l.page):len(l.page)]
 }
 
 // growTail makes room for n more items, where possible in the room that
@@ -84,7 +98,15 @@ func (l *entryLog) growTail(n int) {
 
 // spill writes the tail to segments.
 func (l *entryLog) spill() error {
-	buf := make([]byte, 0, max(l.tailBytes+frameHeader*len(l.tail), 0)) // the figure may be wrong (Check)
+	kept, ok := l.spills.Get().(*[]byte)
+	if !ok {
+		kept = new([]byte)
+	}
+	buf := slices.Grow((*kept)[:0], max(l.tailBytes+frameHeader*len(l.tail), 0)) // the figure may be wrong (Check)
+	defer func() {
+		*kept = buf
+		l.spills.Put(kept)
+	}()
 	for i := 0; i < len(l.tail); {
 		s := l.active()
 		f, err := l.openSegment(s)

@@ -310,7 +310,7 @@ func FuzzReplay(f *testing.F) {
 func FuzzSnapshot(f *testing.F) {
 	d := &Driver{dir: "dir", queues: map[string]*Queue{}, byID: map[uint64]*Queue{}}
 	q := newQueue(d, 1, "q", 1000)
-	q.applyReserve(1, 1, &reservation{intent: []byte("intent"), size: 1, entries: 1})
+	q.applyReserve(1, 1, reservation{intent: []byte("intent"), size: 1, entries: 1})
 	q.log.segs = []*segment{{slot: 1, first: 1, last: 3, count: 3, size: 99, live: 2, gone: []uint64{2}}}
 	q.log.attempts[3] = attempt{1, 2}
 	f.Add(q.encode())

@@ -32,7 +32,8 @@ type Queue struct {
 	nextID       uint64
 	fence        uint64 // the newest seen
 	reservations map[queue.ID]*reservation
-	reserved     int64 // bytes, with overhead
+	spare        []*reservation // ended ones, to be used again
+	reserved     int64          // bytes, with overhead
 	log          entryLog
 	wake         chan struct{} // closed at the next commit; nil when nobody waits
 	snap         snapshotFile
@@ -62,7 +63,7 @@ func newQueue(d *Driver, id uint64, name string, capacity int64) *Queue {
 		nextID:       id<<32 + 1, // no reservation of an earlier queue of the name is taken for one of this
 		reservations: make(map[queue.ID]*reservation),
 		log: entryLog{
-			dir: dir, nextSeq: 1, segmentBytes: d.opts.SegmentBytes, tailMax: d.opts.TailBytes,
+			dir: dir, spills: &d.spills, nextSeq: 1, segmentBytes: d.opts.SegmentBytes, tailMax: d.opts.TailBytes,
 			attempts: make(map[uint64]attempt),
 		},
 		snap: snapshotFile{path: filepath.Join(dir, "snapshot")},
@@ -112,7 +113,7 @@ func (q *Queue) Reserve(ctx context.Context, intent []byte, size int64, entries 
 	if size > q.capacity || int64(entries) > q.capacity/queue.EntryOverhead {
 		return 0, queue.ErrFull
 	}
-	r := &reservation{intent: slices.Clone(intent), size: size, entries: entries, time: q.d.opts.Now().UnixNano()}
+	r := reservation{intent: intent, size: size, entries: entries, time: q.d.opts.Now().UnixNano()}
 	var id queue.ID
 	err := q.change(len(intent), q.d.opts.Sync, func() (journal.LSN, error) {
 		if r.cost() > q.capacity-q.reserved-q.log.bytes {
@@ -292,7 +293,11 @@ func (q *Queue) Reservations(ctx context.Context, before time.Time, limit int) (
 	slices.SortFunc(old, func(a, b queue.Reservation) int {
 		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.ID, b.ID))
 	})
-	return old[:min(len(old), max(limit, 0))], nil
+	old = old[:min(len(old), max(limit, 0))]
+	for i := range old {
+		old[i].Intent = slices.Clone(old[i].Intent) // its memory is used again
+	}
+	return old, nil
 }
 
 // Stats returns the queue's figures.

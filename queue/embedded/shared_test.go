@@ -208,6 +208,7 @@ func TestQueue_Shared(t *testing.T) {
 // TestQueue_SharedRealTime and TestLock_SharedRealTime have a clock that cannot
 // be moved, and may stand still for seconds.
 func TestQueue_SharedRealTime(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("sleeps")
 	}
@@ -218,6 +219,7 @@ func TestQueue_SharedRealTime(t *testing.T) {
 }
 
 func TestLock_SharedRealTime(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("sleeps")
 	}

@@ -208,8 +208,8 @@ func putAndAck(ctx context.Context, q queue.Queue, ack bool) error {
 
 // testMemory has a backlog that must not be in memory.
 func testMemory(t *testing.T, s *suite) {
-	n := s.scale(1_000_000)
 	const batch, size = 100, 300
+	n := max(s.scale(1_000_000)/batch, 1) * batch
 	q := s.create("q", int64(n)*(size+queue.EntryOverhead))
 	data := make([][]byte, batch)
 	for i := range data {

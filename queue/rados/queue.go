@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"herald/queue"
 )
@@ -17,11 +18,13 @@ type Queue struct {
 	name, oid   string
 	incarnation incarnation
 
-	mu      sync.Mutex // guards what follows
-	dead    bool       // the queue was deleted
-	pending []*call    // to be taken by the runner
-	running bool       // there is a runner
+	mu      sync.Mutex    // guards what follows
+	dead    bool          // the queue was deleted
+	pending []*call       // to be taken by the runner
+	running bool          // there is a runner
+	hurry   chan struct{} // ends the runner's wait; nil: it does not wait
 	wake    chan struct{}
+	often   often
 
 	rec    *record // the newest that is known
 	raw    []byte  // as it is stored
@@ -161,6 +164,13 @@ func (q *Queue) submit(c *call) error {
 		c.stop = context.AfterFunc(c.ctx, func() { q.leave(c) })
 	}
 	q.pending = append(q.pending, c)
+	if c.kind == kindReserve {
+		q.often.note(time.Now())
+	}
+	if q.hurry != nil && !c.patient() {
+		close(q.hurry)
+		q.hurry = nil
+	}
 	if !q.running {
 		q.running = true
 		q.d.wg.Go(q.run)

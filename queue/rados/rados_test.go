@@ -178,5 +178,6 @@ func TestQueue(t *testing.T) {
 }
 
 func TestLock(t *testing.T) {
+	t.Parallel()
 	locktest.Run(t, func(t *testing.T) queuetest.Harness { return newHarness(t, Options{}) })
 }

@@ -17,6 +17,7 @@ import (
 // TestOSDRestart kills the OSD under load. Each entry whose commit returned
 // comes exactly once.
 func TestOSDRestart(t *testing.T) {
+	t.Parallel()
 	kills := 5
 	if os.Getenv("HERALD_LONG") == "1" {
 		kills = 50

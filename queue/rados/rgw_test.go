@@ -162,10 +162,12 @@ func (h rgwLockHarness) Second(t *testing.T, shift time.Duration) queue.Driver {
 }
 
 func TestRGWQueue(t *testing.T) {
+	t.Parallel()
 	queuetest.Run(t, func(t *testing.T) queuetest.Harness { return newRGWHarness(t, Options{}) })
 }
 
 func TestRGWLock(t *testing.T) {
+	t.Parallel()
 	locktest.Run(t, func(t *testing.T) queuetest.Harness { return rgwLockHarness{newRGWHarness(t, Options{})} })
 }
 

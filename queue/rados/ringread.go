@@ -95,8 +95,8 @@ const (
 // more. budget is about how many bytes will be wanted. seen is called with each
 // snapshot; an error of it, and of f, ends the loop.
 func (q *Queue) eachFrame(ctx context.Context, seq, budget uint64, seen func(*snapshot) error, f func(s *snapshot, fr *frame, p *place) (next uint64, err error)) error {
-	at, n := q.start(seq), min(max(budget, minRead), maxRead)
-	for {
+	at := q.start(seq)
+	for n := q.bounded(budget, at); ; {
 		s, err := q.readRing(ctx, at, n, seq-1)
 		if err == nil && seen != nil {
 			err = seen(s)
@@ -109,7 +109,7 @@ func (q *Queue) eachFrame(ctx context.Context, seq, budget uint64, seen func(*sn
 			continue
 		}
 		read := n
-		n = min(max(budget, minRead), maxRead)
+		n = q.bounded(budget, at)
 		for at < s.rec.tail {
 			data, size, err := nextEntry(s.b)
 			if err == nil && data == nil && at == s.at && read >= max(size, entryHeader) {
@@ -141,6 +141,18 @@ func (q *Queue) eachFrame(ctx context.Context, seq, budget uint64, seen func(*sn
 			return nil
 		}
 	}
+}
+
+// bounded is how much of the ring to read from a place on, when about budget
+// bytes are wanted: what is known to be there, and a little more. Behind it are
+// bytes of the lap before.
+func (q *Queue) bounded(budget, at uint64) uint64 {
+	rec, _ := q.current()
+	known := uint64(minRead)
+	if rec.tail > at {
+		known += rec.tail - at
+	}
+	return min(max(min(budget, known), minRead), maxRead)
 }
 
 func (q *Queue) damaged(at uint64, err error) error {

@@ -30,6 +30,7 @@ func (q *Queue) run() {
 	ctx := context.Background() // operations end by their own timeout, and by Close
 	for last := 0; ; {
 		q.linger(last)
+		q.await()
 		batch := q.take()
 		last = len(batch)
 		if batch == nil {

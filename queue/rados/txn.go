@@ -83,6 +83,8 @@ type txn struct {
 	park    map[uint64]uint64 // newly parked, and what each takes of the capacity
 	short   bool              // a reservation was refused for want of room in the ring
 	data    [][]byte          // of new entries
+	cost    uint64            // what they take of the capacity
+	room    uint64            // and of the ring, at most
 	frame   []byte            // of them, when sealed
 	free    string            // the marker up to which the ring is freed
 	dirty   bool
@@ -140,10 +142,10 @@ func (t *txn) reserve(r *request) error {
 		return queue.ErrFull
 	}
 	c, need := cost(r.size, r.entries), room(r.size, r.entries)
-	if rec.bytes()+rec.reserved+c > rec.capacity {
+	if rec.bytes()+t.cost+rec.reserved+c > rec.capacity {
 		return queue.ErrFull
 	}
-	if rec.used()+rec.room+need >= uint64(rec.ring) {
+	if rec.used()+t.room+rec.room+need >= uint64(rec.ring) {
 		t.short = true
 		return queue.ErrFull
 	}
@@ -211,6 +213,8 @@ func (t *txn) commit(r *request) error {
 	}
 	t.end(r.id, m)
 	t.data = append(t.data, r.data...)
+	t.cost += cost(size, len(r.data))
+	t.room += room(size, len(r.data))
 	return nil
 }
 

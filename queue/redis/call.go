@@ -217,6 +217,14 @@ var transientWords = [...]string{
 	"UNBLOCKED", "max number of clients", "MISCONF",
 }
 
+// Full tells whether an error is a server's answer that it has no memory left
+// (maxmemory), which passes when others, or deliveries, make room. No call is
+// sent again for it: who writes is to know.
+func Full(err error) bool {
+	var answer goredis.Error
+	return errors.As(err, &answer) && strings.Contains(answer.Error(), "OOM ")
+}
+
 // transient is whether a call may succeed when it is sent again.
 func transient(err error) bool {
 	switch {

@@ -57,6 +57,9 @@ func (d *Driver) survey(ctx context.Context) (info bool, faults []string, err er
 		may, err := mayInfo(ctx, client)
 		found, silent := weaknesses(ctx, client)
 		err = errors.Join(err, silent)
+		if may && err == nil {
+			err = d.rewrite(ctx, client)
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		info = info && may
@@ -168,6 +171,28 @@ func mayInfo(ctx context.Context, c *goredis.Client) (bool, error) {
 		return false, fmt.Errorf("%w: %s; 6.0 or later is needed", errTooOld, strings.TrimSpace(strings.Split(version, "\r")[0]))
 	}
 	return true, nil
+}
+
+// rewrite has a server write its file anew, once after its start. One that was
+// killed while it wrote a transaction leaves the transaction's beginning in the
+// file when it starts, and does that with the next transaction when it starts
+// once more (Redis 7.0.15; valkey-io/valkey#4342).
+func (d *Driver) rewrite(ctx context.Context, c *goredis.Client) error {
+	info, err := c.Info(ctx, "persistence").Result()
+	if err != nil {
+		return err
+	}
+	for _, line := range []string{"aof_enabled:1", "aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0", "aof_last_rewrite_time_sec:-1"} {
+		if !strings.Contains(info, line+"\r") {
+			return nil
+		}
+	}
+	err = c.BgRewriteAOF(ctx).Err()
+	if err != nil && !transient(err) { // another gateway was first, or it is not allowed
+		d.log.Info("redis does not write its file anew after its start", "server", c.Options().Addr, "err", err)
+		return nil
+	}
+	return err
 }
 
 // wanted are the settings under which nothing acknowledged is lost. Never

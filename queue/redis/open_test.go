@@ -69,10 +69,10 @@ func tryAll(t *testing.T, d *Driver, name string) {
 }
 
 // categories are what docs/queues.md says that an ACL must allow.
-const categories = "+@read +@write +@scripting +@pubsub +@transaction +@connection +time +wait -@dangerous +info +config|get"
+const categories = "+@read +@write +@scripting +@pubsub +@transaction +@connection +time +wait -@dangerous +info +config|get +bgrewriteaof"
 
 // commands are all that are used.
-const commands = "+evalsha +eval +time +multi +exec +info +config|get +wait +subscribe +unsubscribe +ping +publish " +
+const commands = "+evalsha +eval +time +multi +exec +info +config|get +bgrewriteaof +wait +subscribe +unsubscribe +ping +publish " +
 	"+hget +hgetall +hmget +hset +hdel +hincrby +hexists +hlen +hscan +hvals +zadd +zrem +zrange +zrangebyscore +zrangebylex " +
 	"+zscore +zscan +exists +unlink +del +rename +pexpire +pttl +get +set"
 
@@ -326,4 +326,32 @@ func FuzzHistory(f *testing.F) {
 			t.Errorf("lostSince(%q, %d, %q) = %d", term, number, history, lost)
 		}
 	})
+}
+
+// TestClose_NoAnswer closes while a server does not answer what was sent to it.
+func TestClose_NoAnswer(t *testing.T) {
+	s := redistest.Start(t)
+	d, err := Open(t.Context(), s.URL(), Options{WaitTimeout: time.Minute}) // calls may take longer than that
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := mustCreate(t, d, "q")
+	s.Pause()
+	defer s.Resume()
+	reserved := make(chan error, 1)
+	go func() {
+		_, err := q.Reserve(t.Context(), nil, 10, 1)
+		reserved <- err
+	}()
+	time.Sleep(500 * time.Millisecond) // it is on its way
+	began := time.Now()
+	if err := d.Close(); err != nil {
+		t.Errorf("Close = %v", err)
+	}
+	if took := time.Since(began); took > 40*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+	if err := <-reserved; err == nil {
+		t.Error("Reserve was answered")
+	}
 }

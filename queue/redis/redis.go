@@ -170,7 +170,11 @@ func (d *Driver) connect(t target, config *tls.Config) {
 // Locker returns a locker on the same servers.
 func (d *Driver) Locker() queue.Locker { return (*locker)(d) }
 
-// Close waits for what runs. Calls that still repeat end with an error.
+// closePatience is how long Close waits for a server that does not answer.
+const closePatience = 2 * time.Second
+
+// Close waits for what runs, for a server that does not answer a short while.
+// Calls that still repeat end with an error.
 func (d *Driver) Close() error {
 	d.mu.Lock()
 	if d.closed {
@@ -180,8 +184,18 @@ func (d *Driver) Close() error {
 	d.closed = true
 	d.mu.Unlock()
 	d.cancel()
-	d.wg.Wait()
-	return d.client.Close()
+	ended := make(chan struct{})
+	go func() { d.wg.Wait(); close(ended) }()
+	timer := time.NewTimer(closePatience)
+	defer timer.Stop()
+	select {
+	case <-ended:
+		return d.client.Close()
+	case <-timer.C:
+	}
+	err := d.client.Close() // what was sent ends with an error
+	<-ended
+	return err
 }
 
 // spawn runs f beside, unless the driver is closed; Close waits for it.

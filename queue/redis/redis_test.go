@@ -18,10 +18,9 @@ import (
 	"herald/tests/redistest"
 )
 
-// The thread that starts servers stays.
 func TestMain(m *testing.M) {
 	goredis.SetLogger(silence{})
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("herald/tests/redistest.start.func1.1"))
+	goleak.VerifyTestMain(m, redistest.Redials())
 }
 
 // silence is a logger for the client library.

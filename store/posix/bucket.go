@@ -26,8 +26,9 @@ type bucket struct {
 	life sync.RWMutex
 	gone bool // life: all methods answer ErrNoSuchBucket
 
-	moves moves                     // see the package comment
-	has   [areaMeta + 1]atomic.Bool // areas whose root was made; the natural one always
+	moves    moves // see the package comment
+	unlisted unlisted
+	has      [areaMeta + 1]atomic.Bool // areas whose root was made; the natural one always
 }
 
 var _ store.Bucket = (*bucket)(nil)

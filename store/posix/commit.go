@@ -248,6 +248,7 @@ func (p *pendingPut) run(body *body) (store.Outcome, error) {
 		return store.Outcome{}, fmt.Errorf("%s: %w: %w", what, store.ErrUnknownOutcome, err)
 	}
 	d.fault("posix.commit.journaled")
+	defer b.unlisted.end(b.unlisted.begin())
 	at, err := p.apply()
 	if err != nil {
 		return store.Outcome{}, b.stuck(what, t, err)

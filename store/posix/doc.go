@@ -68,6 +68,7 @@
 //     sweep what it replaced; index; outcome. Nothing is flushed. flight.done.
 //     A file is replaced by an exchange of names where the filesystem has
 //     that, because of a plain rename ext4 first writes out the new file.
+//     From here until the index knows, the change is in bucket.unlisted.
 //  5. Release the guard.
 //
 // Nothing is visible before its record is durable. Checkpoint (driver.go)

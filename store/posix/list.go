@@ -38,6 +38,7 @@ func (b *bucket) List(ctx context.Context, opts store.ListOptions) (*store.Page,
 	if err := x.scanner.complete(ctx, b, ib); err != nil {
 		return nil, fmt.Errorf("list %s: %w", b.name, err)
 	}
+	b.unlisted.wait()
 	for round := 1; ; round++ {
 		l, err := x.page(ib, opts)
 		if err != nil {

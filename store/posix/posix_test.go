@@ -102,17 +102,18 @@ func (s *testStore) crash(t testing.TB, o *opened) {
 // TestStore_OtherFilesystem runs the suite on tmpfs, and with kills that the
 // index feels as well. suite_test.go has the rest.
 func TestStore_OtherFilesystem(t *testing.T) {
-	const shm = "/dev/shm"
-	dir, err := os.MkdirTemp(shm, "herald-test-")
-	if err != nil {
-		t.Skipf("no second filesystem to test on: %v", err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	s := newTestStore(t, Options{})
-	s.dir = dir
-	s.journal.NoDirect = true
-	storetest.Run(t, storetest.Harness{
-		Open:  func(t *testing.T) store.Driver { return s.open(t) },
-		Crash: func(t *testing.T, d store.Driver) { s.crash(t, d.(*opened)) },
+	storetest.Run(t, func(t *testing.T) storetest.Harness {
+		dir, err := os.MkdirTemp("/dev/shm", "herald-test-")
+		if err != nil {
+			t.Skipf("no second filesystem to test on: %v", err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+		s := newTestStore(t, Options{})
+		s.dir = dir
+		s.journal.NoDirect = true
+		return storetest.Harness{
+			Open:  func(t *testing.T) store.Driver { return s.open(t) },
+			Crash: func(t *testing.T, d store.Driver) { s.crash(t, d.(*opened)) },
+		}
 	})
 }

@@ -143,6 +143,7 @@ func (r *removal) run() (store.Outcome, error) {
 
 func (r *removal) apply() error {
 	b, key := r.b, r.entry.key
+	defer b.unlisted.end(b.unlisted.begin())
 	var batch indexBatch
 	if r.promote != nil || r.target.attr.marker && r.entry.current {
 		b.moves.begin()

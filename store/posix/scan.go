@@ -287,6 +287,9 @@ func (s *scanner) probeFiles(ctx context.Context, b *bucket, ib *indexBucket, pr
 			continue
 		}
 		c, err := s.recheck(b, ib, p.key)
+		if err == nil && !c {
+			c, err = s.outdated(ib, &p) // somebody else corrected it meanwhile
+		}
 		if err != nil {
 			return changed, err
 		}
@@ -298,6 +301,12 @@ func (s *scanner) probeFiles(ctx context.Context, b *bucket, ib *indexBucket, pr
 		}
 	}
 	return changed, nil
+}
+
+// outdated tells whether the index has something else by now.
+func (s *scanner) outdated(ib *indexBucket, p *probe) (bool, error) {
+	e, err := s.x.current(ib, p.key)
+	return e == nil || e.seq != p.seq || e.size != p.size || e.modTime != p.modTime, err
 }
 
 // matches tells whether a file is still the one that was indexed: ours has

@@ -17,13 +17,13 @@ import (
 // directory.
 func TestSuite(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, newTree(t, posix.Options{}).harness())
+	storetest.Run(t, func(t *testing.T) storetest.Harness { return newTree(t, posix.Options{}).harness() })
 }
 
 // TestSuite_NoXattr keeps all attributes in side files.
 func TestSuite_NoXattr(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, newTree(t, posix.Options{NoXattr: true}).harness())
+	storetest.Run(t, func(t *testing.T) storetest.Harness { return newTree(t, posix.Options{NoXattr: true}).harness() })
 }
 
 // TestSuite_Faulty runs the suite through storetest.Faulty that never fails.
@@ -32,11 +32,13 @@ func TestSuite_Faulty(t *testing.T) {
 		t.Skip("the suite runs without the wrapper in short mode")
 	}
 	t.Parallel()
-	h := newTree(t, posix.Options{Relaxed: true}).harness()
-	open, crash := h.Open, h.Crash
-	h.Open = func(t *testing.T) store.Driver { return &storetest.Faulty{Driver: open(t)} }
-	h.Crash = func(t *testing.T, d store.Driver) { crash(t, d.(*storetest.Faulty).Driver) }
-	storetest.Run(t, h)
+	storetest.Run(t, func(t *testing.T) storetest.Harness {
+		h := newTree(t, posix.Options{Relaxed: true}).harness()
+		open, crash := h.Open, h.Crash
+		h.Open = func(t *testing.T) store.Driver { return &storetest.Faulty{Driver: open(t)} }
+		h.Crash = func(t *testing.T, d store.Driver) { crash(t, d.(*storetest.Faulty).Driver) }
+		return h
+	})
 }
 
 // tree is a store on disk, with a journal of its own.

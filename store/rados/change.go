@@ -3,6 +3,7 @@
 package rados
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,20 +15,23 @@ import (
 
 // change is one change of one key.
 type change struct {
-	b    *bucket
-	key  string
-	tag  store.OpID // names it
-	op   store.OpID // zero: no outcome is kept
-	mark *mark      // nil: it was not announced yet
-	tail bool       // mark is that of tails: the caller cancels it when the change fails
+	b   *bucket
+	key string
+	tag store.OpID // names it
+	op  store.OpID // zero: no outcome is kept
+	*begun
 	want headRead
 	// decide edits the head that was read. It may be called again, after
 	// another changed the head. An edit that was not numbered changes
 	// nothing.
 	decide func(*edit) (outcome, error)
 
-	announced chan error // the answer, twice; c.mark is set before
-	sent      *sentEdit  // the last one
+	announced   chan struct{} // closed when await need not wait
+	announceErr error
+	put         bool       // of a body: its key may be guessed to be new
+	first       *head      // read before the key's lock was taken; nil: it was not
+	ahead       *earlyHead // the same, which serves unless the key was changed since
+	sent        *sentEdit  // the last one
 }
 
 // sentEdit is an edit that was sent to the head's OSD.
@@ -40,21 +44,33 @@ type sentEdit struct {
 // newTag returns a name for a change or an upload of bytes.
 func newTag() store.OpID { return store.NewOpID() }
 
-// run makes the change: it announces it in the index (and among the ops) and
-// reads the head beside that, then does one guarded operation on the head. The
-// index and what became garbage are seen to behind the answer.
+// run makes the change: it announces it in the index (and among the ops), if
+// that was not begun before, and reads the head beside that, then does one
+// guarded operation on the head. The index and what became garbage are seen to
+// behind the answer.
 //
 // Errors: store.ErrNoSuchBucket, store.ErrOpBarred, store.ErrNoSpace,
 // store.ErrUnknownOutcome, and those of decide.
 func (c *change) run(ctx context.Context) (store.Outcome, *edit, error) {
+	c.want.omap = append(c.want.omap, keyBar+c.tag.String())
+	if !c.op.IsZero() {
+		c.want.omap = append(c.want.omap, keyBar+c.op.String())
+	}
+	if c.early != nil && c.early.op == c.op {
+		c.ahead = c.early.head
+	}
 	c.announce(ctx)
+	if c.ready != nil { // others need not wait for it
+		c.first, _ = c.b.d.readHead(ctx, c.b.head(c.key), c.want)
+		_ = c.await() // locked asks again
+	}
 	e, out, err := c.locked(ctx)
 	if err == nil && e.made {
 		return out, e, nil
 	}
 	// A mark that may have been made is ended all the same.
-	if announceErr := <-c.announced; announceErr != nil {
-		return store.Outcome{}, nil, announceErr
+	if err := c.await(); err != nil {
+		return store.Outcome{}, nil, err
 	}
 	if errors.Is(err, store.ErrUnknownOutcome) {
 		c.mark.settle()
@@ -62,6 +78,9 @@ func (c *change) run(ctx context.Context) (store.Outcome, *edit, error) {
 	}
 	c.cancel()
 	c.b.d.ops.drop(c.op)
+	if errors.Is(err, errMarkGone) { // the bucket's end may be why
+		err = c.b.absent(ctx, err)
+	}
 	if err != nil {
 		return store.Outcome{}, nil, err
 	}
@@ -76,32 +95,59 @@ func (c *change) cancel() {
 }
 
 // announce writes the mark and the op's line, beside each other and beside
-// what the caller does.
+// what the caller does, and waits for what has to be ready.
 func (c *change) announce(ctx context.Context) {
-	d := c.b.d
-	c.announced = make(chan error, 2) // one answer for each that asks
+	if c.early != nil && c.early.op == c.op && c.ready == nil {
+		c.announced = c.early.done // nothing is left to do
+		return
+	}
+	c.announced = make(chan struct{})
 	go func() {
-		ctx, cancel := d.begins(ctx)
-		defer cancel()
-		logged := make(chan error, 1)
-		if c.op.IsZero() {
-			logged <- nil
-		} else {
-			go func() { logged <- d.ops.begin(ctx, c.op, c.b.head(c.key)) }()
+		defer close(c.announced)
+		c.announceErr = c.announceNow(ctx)
+	}()
+}
+
+// await waits until the change is announced, and all is ready.
+func (c *change) await() error {
+	<-c.announced
+	if c.early != nil {
+		c.announceErr = c.early.wait(c.begun)
+	}
+	return c.announceErr
+}
+
+func (c *change) announceNow(ctx context.Context) error {
+	d := c.b.d
+	if c.early != nil {
+		if err := c.early.wait(c.begun); err != nil {
+			return err
 		}
-		var err error
-		if c.mark == nil {
-			c.mark, err = c.b.x.begin(ctx, c.key, c.tag)
-		}
-		if logErr := <-logged; err == nil && logErr != nil {
+	}
+	logged := func() error { return nil }
+	if c.line != c.op {
+		d.ops.drop(c.line) // it was to be another
+		logged = d.ops.start(ctx, c.op, c.b.head(c.key))
+	}
+	var err error
+	if c.mark == nil {
+		begins, cancel := d.begins(ctx)
+		c.mark, err = c.b.x.begin(begins, c.key, c.tag)
+		cancel()
+	}
+	if err == nil && c.ready != nil {
+		err = c.ready(ctx)
+	}
+	logErr := logged()
+	if err != nil || logErr != nil {
+		if c.mark != nil {
 			c.cancel()
-			err = logErr
-		} else if err != nil && logErr == nil {
+		}
+		if logErr == nil {
 			d.ops.drop(c.op)
 		}
-		c.announced <- err
-		c.announced <- err
-	}()
+	}
+	return cmp.Or(err, logErr)
 }
 
 // begins is the context of an announcement: the index tries for as long as the
@@ -118,14 +164,23 @@ func (c *change) locked(ctx context.Context) (*edit, store.Outcome, error) {
 		return nil, store.Outcome{}, err
 	}
 	defer unlock()
-	c.want.omap = append(c.want.omap, keyBar+c.tag.String())
-	if !c.op.IsZero() {
-		c.want.omap = append(c.want.omap, keyBar+c.op.String())
-	}
 	for try := 0; ; try++ {
-		h, err := d.readHead(ctx, k, c.want)
+		h, guessed := c.first, false
+		if h == nil && try == 0 {
+			h = c.ahead.take(d)
+			guessed = h == nil && c.put && c.b.x.novel.expected()
+		}
+		if guessed {
+			h = noHead(k)
+		}
+		if c.first = nil; h == nil {
+			h, err = d.readHead(ctx, k, c.want)
+		}
+		if c.put && !guessed && err == nil {
+			c.b.x.novel.note(h.guard == 0)
+		}
 		if try == 0 {
-			if err := <-c.announced; err != nil {
+			if err := c.await(); err != nil {
 				return nil, store.Outcome{}, err
 			}
 		}
@@ -136,6 +191,10 @@ func (c *change) locked(ctx context.Context) (*edit, store.Outcome, error) {
 			return nil, store.Outcome{}, err
 		}
 		e, out, again, err := c.attempt(ctx, h)
+		if guessed && (again || err != nil && c.sent == nil) { // it may have been refused for what is not so
+			c.b.x.novel.note(false)
+			continue
+		}
 		if err != nil || !again {
 			return e, out, err
 		}
@@ -187,7 +246,9 @@ func (c *change) attempt(ctx context.Context, h *head) (e *edit, out store.Outco
 		}
 	}
 	c.sent = &sentEdit{e, out, former}
-	if again, err = d.writeHead(ctx, e); err != nil || again {
+	again, err = d.writeHead(ctx, e)
+	d.changed.of(e.headKey).Add(1)
+	if err != nil || again {
 		return nil, out, again, err
 	}
 	c.made()

@@ -17,13 +17,13 @@ type body struct {
 	stored   int64 // bytes of data, if they are compressed
 }
 
-// put makes a body the current version of a key. mark is that of its tails,
-// nil if there are none; after an error, other than ErrUnknownOutcome, it is for
-// the caller to cancel.
-func (b *bucket) put(ctx context.Context, key string, body *body, opts *store.CommitOptions, m *mark) (store.Outcome, error) {
+// put makes a body the current version of a key. What was begun for it and is
+// of tails is, after an error other than ErrUnknownOutcome, for the caller to
+// give up. body is complete when what was begun is ready.
+func (b *bucket) put(ctx context.Context, key string, body *body, opts *store.CommitOptions, from *begun) (store.Outcome, error) {
 	var prior []byte // attributes
 	attrs := encodeAttrs(opts.Attrs)
-	c := change{b: b, key: key, tag: body.tag, op: opts.Op, mark: m, tail: m != nil}
+	c := change{b: b, key: key, tag: body.tag, op: opts.Op, begun: from, put: true}
 	if opts.Versioning != store.Enabled {
 		c.want.omap = []string{keyVersion + store.NullVersion}
 	}

@@ -57,12 +57,15 @@ type Driver struct {
 	bg      *background
 	clock   clock
 	locks   *keyLocks
+	changed *changeCounts
 	readers *readers
 	trash   *trash
-	buffers tailBuffers
-	pieces  pieceBuffers
+	buffers buffers
+	hints   *hints
 	// tailRoom has an element for each tail that is being written.
 	tailRoom chan struct{}
+	// aheadRoom has one for each piece that is read ahead.
+	aheadRoom chan struct{}
 	// compressor is made when it is first needed.
 	compressor func() *compressor
 	records    *records
@@ -94,9 +97,9 @@ func Open(ctx context.Context, opts Options) (*Driver, error) {
 	}
 	d := &Driver{
 		opts: opts, gateway: newID(), log: opts.Logger, conn: conn, bg: newBackground(),
-		locks: newKeyLocks(), readers: newReaders(), indexes: make(map[string]*index),
+		locks: newKeyLocks(), changed: newChangeCounts(), readers: newReaders(), hints: newHints(), indexes: make(map[string]*index),
 		uploadSweeps: make(map[string]time.Time), compressor: sync.OnceValue(newCompressor),
-		tailRoom: make(chan struct{}, tailsAtAll),
+		tailRoom: make(chan struct{}, tailsAtAll), aheadRoom: make(chan struct{}, aheadAtAll),
 	}
 	d.heads, err = conn.IO(opts.Pool, opts.Namespace)
 	if err == nil {

@@ -289,7 +289,13 @@ func (f *fsck) suspectLayout(ctx context.Context, b *fsckBucket, l *layout) erro
 		switch {
 		case place == bucketNamed && l == nil && b.heads > 0:
 			f.report(FindingIndexLost, b, "", layoutName(b.bid), func() error { return f.newLayout(ctx, b) })
-		case place == bucketNamed && (l == nil || l.Deleted):
+		case place == bucketNamed && l != nil && l.Deleted:
+			young, err := f.young(ctx, b)
+			if err != nil || young { // its deleter died, or is at it: the sweep goes on
+				return err
+			}
+			fallthrough
+		case place == bucketNamed && l == nil:
 			f.report(FindingBucketLeft, b, "", b.bid, func() error { return f.d.removeName(ctx, b.name, b.bid, b.line) })
 		case place == bucketDeleted && l == nil && !b.anything:
 			f.report(FindingDeletedLeft, b, "", rootGone+b.bid, func() error { return f.d.sweepGone(ctx, rootGone+b.bid) })
@@ -308,14 +314,22 @@ func (f *fsck) newLayout(ctx context.Context, b *fsckBucket) error {
 	return createIndex(ctx, f.d.indexEnv(), b.bid)
 }
 
+// young tells whether a bucket's layout was written a short while ago, or is
+// gone.
+func (f *fsck) young(ctx context.Context, b *fsckBucket) (bool, error) {
+	op := librados.NewRead()
+	stat := op.Stat()
+	_, err := f.d.heads.Operate(ctx, layoutName(b.bid), op, 0)
+	return err != nil || time.Since(stat.MTime) < f.limits.young, ignoreAbsent(err)
+}
+
 // unborn looks at a layout that root does not know of. Who made it may not
 // have come to write his line yet, or has died. A layout that says that its
 // bucket is deleted ends all that, and the sweep removes what it names.
 func (f *fsck) unborn(ctx context.Context, b *fsckBucket) error {
-	op := librados.NewRead()
-	stat := op.Stat()
-	if _, err := f.d.heads.Operate(ctx, layoutName(b.bid), op, 0); err != nil || time.Since(stat.MTime) < f.limits.young {
-		return ignoreAbsent(err)
+	young, err := f.young(ctx, b)
+	if err != nil || young {
+		return err
 	}
 	if b.heads > 0 {
 		return nil // of these it is told

@@ -22,7 +22,7 @@ func (p *testPlace) besides(t *testing.T, opts store.FsckOptions) (stop func()) 
 	wg.Go(func() {
 		for ; runs == 0 || !stopped.Load(); runs++ {
 			opts.Report = func(f store.Finding) { t.Errorf("fsck beside writers: %+v", f) }
-			stats, err := d.fsck(t.Context(), opts, fsckLimits{pause: 300 * time.Millisecond, old: time.Minute, young: time.Minute})
+			stats, err := d.fsck(t.Context(), opts, fsckLimits{pause: 300 * time.Millisecond, old: time.Hour, young: time.Hour})
 			if err != nil {
 				t.Errorf("fsck beside writers = %v", err)
 				return
@@ -65,4 +65,15 @@ func TestFsck_BesideTheDying(t *testing.T) {
 	d := p.open(t, Options{})
 	defer func() { _ = d.Close() }()
 	d.wantWell(t, store.FsckOptions{})
+}
+
+// TestFsck_DeletedLately has a bucket whose deleter died a moment ago: the sweep
+// goes on with it.
+func TestFsck_DeletedLately(t *testing.T) {
+	t.Parallel()
+	s := newSick(t)
+	r, err := s.d.lookup(t.Context(), "empty")
+	s.must(err)
+	s.must(openIndex(s.d.indexEnv(), r.bid).drop(t.Context()))
+	s.d.wantWell(t, store.FsckOptions{Deep: true})
 }

@@ -30,7 +30,7 @@ type head struct {
 	guard uint64 // the object's version; 0: there is no object
 	state
 	attrs  []byte            // of the current version, encoded
-	data   []byte            // the null version's bytes, when they were asked for; of d.pieces
+	data   []byte            // the null version's bytes, when they were asked for; of d.buffers
 	omap   map[string][]byte // of what was asked for
 	newest *librados.Pair    // the first noncurrent version, when it was asked for
 }
@@ -42,14 +42,16 @@ type headRead struct {
 	newest bool
 }
 
-// readHead reads a head, in one operation. A head that is not there is a zero
-// state.
+// noHead is a head that is not there: a zero state.
+func noHead(k headKey) *head { return &head{headKey: k, state: state{key: k.key}} }
+
+// readHead reads a head, in one operation. It gives noHead when there is none.
 func (d *Driver) readHead(ctx context.Context, k headKey, want headRead) (*head, error) {
 	op := librados.NewRead()
 	xattrs := op.Xattrs()
 	var data, keys, newest *librados.Step
 	if want.data {
-		data = op.ReadInto(0, d.pieces.get(maxInline))
+		data = op.ReadInto(0, d.buffers.get(maxInline))
 	}
 	if len(want.omap) > 0 {
 		keys = op.OmapGetByKeys(want.omap...)
@@ -57,7 +59,7 @@ func (d *Driver) readHead(ctx context.Context, k headKey, want headRead) (*head,
 	if want.newest {
 		newest = op.OmapGetVals("", keyVersion, 1)
 	}
-	h := &head{headKey: k, state: state{key: k.key}}
+	h := noHead(k)
 	guard, err := d.heads.Operate(ctx, k.oid(), op, 0)
 	if errors.Is(err, syscall.ENOENT) {
 		return h, nil

@@ -105,8 +105,9 @@ func (a *indexLimits) setDefaults() {
 // say. Its methods may be called concurrently; there is one for each bucket
 // in a process.
 type index struct {
-	env *indexEnv
-	bid string
+	env   *indexEnv
+	bid   string
+	novel novelty // of its keys
 
 	loading sync.Mutex // held while the layout is read
 	mu      sync.Mutex // guards what follows

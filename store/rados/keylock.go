@@ -6,6 +6,7 @@ import (
 	"context"
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 )
 
 const lockShards = 64
@@ -61,4 +62,18 @@ func (s *lockShard) drop(k headKey, e *keyLock) {
 	if e.refs--; e.refs == 0 {
 		delete(s.m, k)
 	}
+}
+
+// changeCounts counts the changes of keys by this gateway, of several keys
+// together: that nothing was counted tells that a key was not changed.
+type changeCounts struct {
+	seed   maphash.Seed
+	counts [1024]atomic.Uint64
+}
+
+func newChangeCounts() *changeCounts { return &changeCounts{seed: maphash.MakeSeed()} }
+
+// of is where the changes of a key are counted.
+func (c *changeCounts) of(k headKey) *atomic.Uint64 {
+	return &c.counts[maphash.Comparable(c.seed, k)%uint64(len(c.counts))]
 }

@@ -97,13 +97,13 @@ func (o *ops) try(ctx context.Context, op *librados.WriteOp) (err error) {
 // submit puts a call into the log, and waits for its answer.
 func (o *ops) submit(ctx context.Context, c *opCall) error {
 	c.done = make(chan error, 1)
-	add := o.log.add
-	if c.line == nil { // who forgets is in no hurry
-		add = o.log.addLater
-	}
-	if !add(c) {
+	if !o.log.addLater(c) { // who forgets is in no hurry
 		return errClosed
 	}
+	return c.wait(ctx)
+}
+
+func (c *opCall) wait(ctx context.Context) error {
 	select {
 	case err := <-c.done:
 		return err
@@ -112,8 +112,12 @@ func (o *ops) submit(ctx context.Context, c *opCall) error {
 	}
 }
 
-// begin writes an op's line. It is durable on return.
-func (o *ops) begin(ctx context.Context, op store.OpID, k headKey) error {
+// start begins to write an op's line, which is durable when wait returns. For a
+// zero op there is none.
+func (o *ops) start(ctx context.Context, op store.OpID, k headKey) (wait func() error) {
+	if op.IsZero() {
+		return func() error { return nil }
+	}
 	o.mu.Lock()
 	o.live[op] = &liveOp{head: k}
 	o.mu.Unlock()
@@ -121,11 +125,19 @@ func (o *ops) begin(ctx context.Context, op store.OpID, k headKey) error {
 	e.byte(codecVersion)
 	e.string(k.bid)
 	e.string(k.key)
-	err := o.submit(ctx, &opCall{op: op, line: e.b})
-	if err != nil {
-		o.drop(op)
+	c := &opCall{op: op, line: e.b, done: make(chan error, 1)}
+	if !o.log.add(c) {
+		c.done <- errClosed
 	}
-	return err
+	return func() error {
+		ctx, cancel := o.d.begins(ctx)
+		defer cancel()
+		err := c.wait(ctx)
+		if err != nil {
+			o.drop(op)
+		}
+		return err
+	}
 }
 
 func decodeLine(b []byte) (k headKey, err error) {

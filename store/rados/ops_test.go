@@ -89,7 +89,7 @@ func TestOps_ListsWhatCameTrue(t *testing.T) {
 	k := atA.(*bucket).head("k")
 	young, old, done := store.NewOpID(), store.OpID{5: 1, 15: 1}, store.NewOpID()
 	for _, op := range []store.OpID{young, old} {
-		if err := a.ops.begin(t.Context(), op, k); err != nil {
+		if err := a.ops.start(t.Context(), op, k)(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"sync"
 
 	librados "herald/rados"
 )
@@ -24,34 +23,90 @@ func (r *reader) WriteRangeTo(w io.Writer, off, length int64) (int64, error) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
 	pieces := r.pieces(off, length)
-	answers := make([]chan pieceRead, len(pieces))
-	begin := func(i int) {
-		answers[i] = make(chan pieceRead, 1)
-		go func() {
-			data, err := r.read(ctx, &pieces[i])
-			answers[i] <- pieceRead{data, err}
-		}()
-	}
-	for i := range min(readAhead, len(pieces)) {
-		begin(i)
-	}
+	a := ahead{r: r, ctx: ctx, pieces: pieces, answers: make([]chan pieceRead, len(pieces)), first: r.first(off, pieces)}
+	defer a.leave()
 	var done int64
 	for i := range pieces {
-		a := <-answers[i]
-		if a.err != nil {
-			return done, storeError("read "+r.info.Key, a.err)
+		a.begin(i, readAhead)
+		p := <-a.answers[i]
+		if p.err != nil {
+			return done, storeError("read "+r.info.Key, p.err)
 		}
-		if next := i + readAhead; next < len(pieces) {
-			begin(next)
-		}
-		n, err := w.Write(a.data)
+		a.begin(i, readAhead+1)
+		n, err := w.Write(p.data)
 		done += int64(n)
 		if err != nil {
 			return done, err
 		}
-		r.d.pieces.put(a.data)
+		r.d.buffers.put(p.data)
 	}
 	return done, nil
+}
+
+// ahead reads pieces before they are wanted.
+type ahead struct {
+	r       *reader
+	ctx     context.Context
+	pieces  []piece
+	answers []chan pieceRead
+	next    int    // the first that was not begun
+	first   []byte // of the first piece; nil: it is not there
+	room    int    // of Driver.aheadRoom
+}
+
+// begin begins to read a piece, and up to n with those after it: as many as there
+// is room for among those of all readers.
+func (a *ahead) begin(i, n int) {
+	for ; a.next < min(i+n, len(a.pieces)); a.next++ {
+		if a.next > i && !a.enter(a.next-i) {
+			return
+		}
+		at, answer := a.next, make(chan pieceRead, 1)
+		a.answers[at] = answer
+		if at == 0 && a.first != nil {
+			answer <- pieceRead{data: a.first}
+			continue
+		}
+		go func() {
+			data, err := a.r.read(a.ctx, &a.pieces[at])
+			answer <- pieceRead{data, err}
+		}()
+	}
+}
+
+// enter takes room for so many pieces ahead, if it does not have it.
+func (a *ahead) enter(n int) bool {
+	if n <= a.room {
+		return true
+	}
+	select {
+	case a.r.d.aheadRoom <- struct{}{}:
+		a.room++
+		return true
+	default:
+		return false
+	}
+}
+
+func (a *ahead) leave() {
+	for range a.room {
+		<-a.r.d.aheadRoom
+	}
+}
+
+// first returns the first of the pieces of a range if it was guessed right, and
+// remembers it for the next reader if the range begins as the object does.
+func (r *reader) first(off int64, pieces []piece) []byte {
+	guess := r.guess.Swap(nil)
+	if len(pieces) == 0 {
+		guess.drop()
+		return nil
+	}
+	data := guess.take(&pieces[0])
+	if off == 0 && r.current && !pieces[0].packed {
+		r.d.hints.set(headKey{r.bid, r.info.Key}, pieces[0])
+	}
+	return data
 }
 
 // PieceByPiece tells that WriteRangeTo writes pieces of a few MiB, so that it
@@ -87,12 +142,15 @@ func (r *reader) pieces(off, length int64) []piece {
 			off -= s.size
 			continue
 		}
-		size := int64(readPiece)
+		size := int64(tailSize)
 		if s.stored > 0 {
 			size = pieceSize
 		}
 		for off < s.size && length > 0 {
 			n := min(length, s.size-off, size-off%size)
+			if len(list) == 0 { // not to let the client wait for much
+				n = min(n, firstPiece)
+			}
 			list = append(list, piece{tailsName{s.in(r.bid), s.tag}, off, int(n), s.stored > 0})
 			off, length = off+n, length-n
 		}
@@ -107,7 +165,7 @@ func (r *reader) pieces(off, length int64) []piece {
 // readTail reads bytes of one tail; fewer than asked for are an error.
 func (d *Driver) readTail(ctx context.Context, p *piece) ([]byte, error) {
 	op := librados.NewRead()
-	buf := d.pieces.get(p.n)
+	buf := d.buffers.get(p.n)
 	step := op.ReadInto(uint64(p.off%tailSize), buf)
 	oid := tailOID(p.tails.bid, p.tails.tag, p.off/tailSize)
 	if _, err := d.data.Operate(ctx, oid, op, 0); err != nil {
@@ -117,43 +175,4 @@ func (d *Driver) readTail(ctx context.Context, p *piece) ([]byte, error) {
 		return nil, fmt.Errorf("%s has %d bytes where %d were asked for", oid, len(step.Data), p.n)
 	}
 	return step.Data, nil
-}
-
-// pieceBuffers are buffers for what is read, of some sizes.
-type pieceBuffers struct{ large, small, inline sync.Pool }
-
-const smallPiece = 1 << 20
-
-// get returns a buffer of n bytes.
-func (b *pieceBuffers) get(n int) []byte {
-	switch {
-	case n == maxInline:
-		if p, ok := b.inline.Get().(*[maxInline]byte); ok {
-			return p[:]
-		}
-		return new([maxInline]byte)[:]
-	case n > smallPiece && n <= readPiece:
-		if p, ok := b.large.Get().(*[readPiece]byte); ok {
-			return p[:n]
-		}
-		return new([readPiece]byte)[:n]
-	case n > smallPiece/4 && n <= smallPiece:
-		if p, ok := b.small.Get().(*[smallPiece]byte); ok {
-			return p[:n]
-		}
-		return new([smallPiece]byte)[:n]
-	}
-	return make([]byte, n)
-}
-
-// put takes a buffer back that nobody uses any more.
-func (b *pieceBuffers) put(buf []byte) {
-	switch cap(buf) {
-	case readPiece:
-		b.large.Put((*[readPiece]byte)(buf[:readPiece]))
-	case smallPiece:
-		b.small.Put((*[smallPiece]byte)(buf[:smallPiece]))
-	case maxInline:
-		b.inline.Put((*[maxInline]byte)(buf[:maxInline]))
-	}
 }

@@ -9,14 +9,16 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"herald/store"
 )
 
 const (
-	readPiece = 2 << 20   // bytes that one operation reads of a tail, at most
-	readAhead = 3         // operations for one reader
-	readBlock = 128 << 10 // bytes read for a ReadAt that asks for fewer
+	firstPiece = 1 << 20   // bytes that the first operation of a range reads; others read whole tails
+	readAhead  = 3         // operations for one reader
+	aheadAtAll = 64        // operations of all readers for what they do not wait for
+	readBlock  = 128 << 10 // bytes read for a ReadAt that asks for fewer
 )
 
 // reader is a store.Reader. It keeps the context that it was opened with: that
@@ -27,9 +29,12 @@ type reader struct {
 	bid  string
 	info *store.Info
 	data []byte // all bytes, unless there are segments
-	buf  []byte // of d.pieces: what was read with the head
+	buf  []byte // of d.buffers: what was read with the head
 	segs []segment
 	hold *hold // nil: there are no tails
+
+	current bool                  // no version was asked for
+	guess   atomic.Pointer[guess] // what is read since before the head was; nil: nothing
 
 	packed packedTails
 
@@ -45,15 +50,22 @@ var _ store.Reader = (*reader)(nil)
 func (b *bucket) Open(ctx context.Context, key, versionID string) (store.Reader, error) {
 	k := b.head(key)
 	hold := b.d.readers.hold(k)
+	var guess *guess
+	if versionID == "" {
+		guess = b.d.guess(ctx, k)
+	}
 	h, v, info, err := b.read(ctx, key, versionID, true)
 	if err != nil || len(v.segments) == 0 {
+		guess.drop()
+		guess = nil
 		b.d.readers.release(hold)
 		hold = nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{ctx: ctx, d: b.d, bid: b.bid, info: info, segs: v.segments, hold: hold, buf: h.data}
+	r := &reader{ctx: ctx, d: b.d, bid: b.bid, info: info, segs: v.segments, hold: hold, current: versionID == "", buf: h.data}
+	r.guess.Store(guess)
 	if v.inline() {
 		if r.data, err = b.d.inlineData(v, h.data); err != nil {
 			return nil, fmt.Errorf("open %s/%s: %w", b.name, key, err)
@@ -147,11 +159,12 @@ func (r *reader) readSmall(p []byte, off int64) error {
 
 // Close implements store.Reader.
 func (r *reader) Close() error {
+	r.guess.Swap(nil).drop() // nobody wanted it
 	if r.hold != nil {
 		r.d.readers.release(r.hold)
 		r.hold = nil
 	}
-	r.d.pieces.put(r.buf)
+	r.d.buffers.put(r.buf)
 	r.buf, r.data = nil, nil
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 
 // Remove implements store.Bucket. Its linearization point is writeHead.
 func (b *bucket) Remove(ctx context.Context, key, versionID string, opts store.RemoveOptions) (store.Outcome, error) {
-	c := change{b: b, key: key, tag: newTag(), op: opts.Op}
+	c := change{b: b, key: key, tag: newTag(), op: opts.Op, begun: &begun{}}
 	c.want.omap = []string{keyVersion + store.NullVersion}
 	mark := versionID == "" && opts.Versioning != store.Unversioned
 	if !mark {
@@ -88,7 +88,7 @@ func (b *bucket) removeVersion(e *edit, versionID string, opts *store.RemoveOpti
 // Update implements store.Bucket. Its linearization point is writeHead.
 func (b *bucket) Update(ctx context.Context, key, versionID string, f func(*store.Info) (store.Attrs, error)) (*store.Info, error) {
 	var info *store.Info
-	c := change{b: b, key: key, tag: newTag()}
+	c := change{b: b, key: key, tag: newTag(), begun: &begun{}}
 	if versionID != "" {
 		if !validVersionID(versionID) {
 			return nil, b.absent(ctx, store.ErrNoSuchVersion)

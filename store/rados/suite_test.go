@@ -49,10 +49,13 @@ func (d *Driver) crash(t testing.TB) {
 // TestSuite runs the conformance suite on a real cluster. Every second object is
 // compressed.
 func TestSuite(t *testing.T) {
-	p := newPlace(t)
-	storetest.Run(t, storetest.Harness{
-		Open:   func(t *testing.T) store.Driver { return packing{p.open(t, Options{}), new(atomic.Int64)} },
-		Crash:  func(t *testing.T, d store.Driver) { d.(packing).crash(t) },
-		Shared: true,
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) storetest.Harness {
+		p := newPlace(t)
+		return storetest.Harness{
+			Open:   func(t *testing.T) store.Driver { return packing{p.open(t, Options{}), new(atomic.Int64)} },
+			Crash:  func(t *testing.T, d store.Driver) { d.(packing).crash(t) },
+			Shared: true,
+		}
 	})
 }

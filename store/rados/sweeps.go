@@ -25,6 +25,7 @@ func (d *Driver) sweepLoop(ctx context.Context) {
 			timer.Stop()
 			return
 		}
+		d.buffers.trim()
 		if err := d.sweepBuckets(ctx); err != nil && ctx.Err() == nil {
 			d.log.Warn("sweep buckets", "err", err)
 		}

@@ -25,13 +25,16 @@ func tailCount(size int64) int64 { return (size + tailSize - 1) / tailSize }
 // tailWriter writes a body into tails, some of them beside each other. It is
 // used by one goroutine.
 type tailWriter struct {
-	d    *Driver
-	bid  string
-	tag  store.OpID
-	buf  []byte // of the tail that is filled now
-	next int64  // its number
-	size int64  // bytes taken
-	pack bool   // compress
+	d     *Driver
+	bid   string
+	tag   store.OpID
+	buf   []byte // of the tail that is filled now
+	next  int64  // its number
+	size  int64  // bytes taken
+	whole int64  // how many are said to come; 0 and less: nobody knows
+	pack  bool   // compress
+	// before is called once, before the first tail is written; nil: not.
+	before func(ctx context.Context) error
 
 	room chan struct{} // has an element for each tail under way
 	wg   sync.WaitGroup
@@ -62,7 +65,7 @@ func (t *tailWriter) write(ctx context.Context, p []byte) error {
 	for len(p) > 0 {
 		n := min(tailSize-len(t.buf), len(p))
 		if t.buf == nil {
-			t.buf = t.d.buffers.get()
+			t.buf = t.d.buffers.get(t.expects())[:0]
 		}
 		t.buf = append(t.buf, p[:n]...)
 		p = p[n:]
@@ -76,8 +79,22 @@ func (t *tailWriter) write(ctx context.Context, p []byte) error {
 	return nil
 }
 
+// expects is how long the buffer of the next tail should be.
+func (t *tailWriter) expects() int {
+	if t.whole > 0 && t.whole <= smallBuffer {
+		return smallBuffer
+	}
+	return tailSize
+}
+
 // send begins to write the tail that was filled.
 func (t *tailWriter) send(ctx context.Context) error {
+	if before := t.before; before != nil {
+		if err := before(ctx); err != nil {
+			return err
+		}
+		t.before = nil
+	}
 	select {
 	case t.room <- struct{}{}:
 	case <-ctx.Done():
@@ -109,7 +126,7 @@ func (t *tailWriter) put(ctx context.Context, oid string, data []byte) {
 	op := librados.NewWrite()
 	packed := false
 	if t.pack {
-		buf := t.d.buffers.get()
+		buf := t.d.buffers.get(tailSize)[:0]
 		defer t.d.buffers.put(buf)
 		if out, table := t.d.compressor().tail(buf, data); table != nil {
 			data, packed = out, true
@@ -125,22 +142,6 @@ func (t *tailWriter) put(ctx context.Context, oid string, data []byte) {
 	}
 	t.stored += int64(len(data))
 	t.packed = t.packed || packed
-}
-
-// tailBuffers are buffers of the size of a tail.
-type tailBuffers struct{ pool sync.Pool }
-
-func (b *tailBuffers) get() []byte {
-	if p, ok := b.pool.Get().(*[tailSize]byte); ok {
-		return p[:0]
-	}
-	return new([tailSize]byte)[:0]
-}
-
-func (b *tailBuffers) put(buf []byte) {
-	if cap(buf) == tailSize {
-		b.pool.Put((*[tailSize]byte)(buf[:tailSize]))
-	}
 }
 
 func (t *tailWriter) failed() error {
@@ -162,8 +163,7 @@ func (t *tailWriter) finish(ctx context.Context) error {
 // abort waits for what is under way, and removes in the background what was
 // written. Then it calls done.
 func (t *tailWriter) abort(done func()) {
-	t.d.buffers.put(t.buf)
-	t.buf = nil
+	t.discard()
 	started := t.d.bg.start(func(ctx context.Context) {
 		t.wg.Wait()
 		if err := t.d.removeTails(ctx, t.bid, segment{tag: t.tag, size: t.next * tailSize}); err != nil {
@@ -175,6 +175,12 @@ func (t *tailWriter) abort(done func()) {
 	if !started {
 		t.wg.Wait()
 	}
+}
+
+// discard gives back what was not written.
+func (t *tailWriter) discard() {
+	t.d.buffers.put(t.buf)
+	t.buf = nil
 }
 
 // removeTails removes the tails of a run of bytes, by their owner, unless

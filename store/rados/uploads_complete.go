@@ -26,7 +26,7 @@ func (b *bucket) Complete(ctx context.Context, key, uploadID string, parts []sto
 	if err != nil {
 		return store.Outcome{}, b.failed("complete upload of", key, err)
 	}
-	out, err := b.put(ctx, key, body, &opts, nil)
+	out, err := b.put(ctx, key, body, &opts, &begun{})
 	if err != nil {
 		return store.Outcome{}, b.unseal(ctx, u, err)
 	}

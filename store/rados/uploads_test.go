@@ -214,7 +214,10 @@ func TestUploads_DieAtPoints(t *testing.T) {
 			if abort && (strings.HasPrefix(point, "head.") || point == "upload.sealed" || point == "upload.committed") {
 				continue
 			}
-			t.Run(fmt.Sprint(point, " abort=", abort), func(t *testing.T) { dieAt(t, point, abort) })
+			t.Run(fmt.Sprint(point, " abort=", abort), func(t *testing.T) {
+				t.Parallel()
+				dieAt(t, point, abort)
+			})
 		}
 	}
 }

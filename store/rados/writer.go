@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"time"
 
 	"herald/store"
 )
@@ -24,9 +23,10 @@ type writer struct {
 	// shared are segments of another object, to whose tails there may be
 	// references; all else comes after them.
 	shared []segment
-	early  *earlyMark // until announce
-	mark   *mark      // with tails or references
-	stop   func()     // with a mark: ends its renewal
+	early  *announcement // until announce
+	mark   *mark         // with tails or references
+	line   store.OpID    // the op that was announced with the mark; zero: none
+	stop   func()        // with a mark: ends its renewal
 	ended  bool
 	err    error // of an earlier Write
 }
@@ -42,9 +42,11 @@ func (b *bucket) Create(ctx context.Context, key string, hint store.CreateHint) 
 		return nil, err
 	}
 	w := &writer{ctx: ctx, b: b, key: key, tag: newTag(), hint: hint}
+	op := hint.Op
 	if hint.Size > maxInline {
-		w.announceEarly()
+		op = store.OpID{} // whose line is written beside the last tails
 	}
+	w.early = b.announce(ctx, key, w.tag, op)
 	return w, nil
 }
 
@@ -72,15 +74,16 @@ func (w *writer) Write(p []byte) (int, error) {
 // writeTails writes into tails, which are announced before.
 func (w *writer) writeTails(ctx context.Context, p []byte) error {
 	if w.tails == nil {
-		if err := w.announce(ctx); err != nil {
-			return err
-		}
 		if len(w.shared) > 0 {
+			if err := w.announce(ctx); err != nil {
+				return err
+			}
 			if err := w.b.d.mix(ctx, tailsName{w.b.bid, w.tag}); err != nil {
 				return w.b.failed("write", w.key, err)
 			}
 		}
 		w.tails = newTailWriter(w.b.d, w.b.bid, w.tag, w.hint.Compression == compressionZstd)
+		w.tails.before, w.tails.whole = w.announce, w.hint.Size
 		buf := w.buf
 		w.buf = nil
 		if err := w.tails.write(ctx, buf); err != nil {
@@ -90,87 +93,21 @@ func (w *writer) writeTails(ctx context.Context, p []byte) error {
 	return w.b.failed("write", w.key, w.tails.write(ctx, p))
 }
 
-// earlyMark is a mark that is made while the first bytes come.
-type earlyMark struct {
-	done chan struct{} // closed when what follows is set
-	mark *mark
-	stop func()
-	err  error
-}
-
-// announceEarly begins to make the mark of a change that will need one.
-func (w *writer) announceEarly() {
-	e := &earlyMark{done: make(chan struct{})}
-	started := w.b.d.bg.start(func(context.Context) {
-		defer close(e.done)
-		e.mark, e.stop, e.err = w.makeMark(w.ctx)
-	})
-	if started {
-		w.early = e
-	}
-}
-
-// makeMark makes the mark, and sees to it that it is renewed until stop.
-func (w *writer) makeMark(ctx context.Context) (m *mark, stop func(), err error) {
-	begin, cancel := w.b.d.begins(ctx)
-	defer cancel()
-	if m, err = w.b.x.begin(begin, w.key, w.tag); err != nil {
-		return nil, nil, err
-	}
-	return m, w.b.d.keep(m), nil
-}
-
-// drop takes the mark back.
-func (e *earlyMark) drop(bg *background) {
-	drop := func(context.Context) {
-		if <-e.done; e.err == nil {
-			e.stop()
-			e.mark.cancel()
-		}
-	}
-	if !bg.start(drop) {
-		drop(context.Background())
-	}
-}
-
 // announce sees to it that there is the mark of the change.
-func (w *writer) announce(ctx context.Context) (err error) {
-	e := w.early
-	w.early = nil
-	switch {
-	case w.mark != nil:
+func (w *writer) announce(ctx context.Context) error {
+	a := w.early
+	if w.mark != nil {
 		return nil
-	case e != nil:
-		<-e.done // it has its own time
-		w.mark, w.stop, err = e.mark, e.stop, e.err
-	default:
-		w.mark, w.stop, err = w.makeMark(ctx)
 	}
-	return w.b.failed("write", w.key, err)
-}
-
-// keep renews a mark until stop is called.
-func (d *Driver) keep(m *mark) (stop func()) {
-	done := make(chan struct{})
-	d.bg.start(func(ctx context.Context) {
-		ticker := time.NewTicker(markStale / 2)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-d.bg.closing:
-				return
-			case <-ticker.C:
-			}
-			if m.stale() {
-				if err := m.renew(ctx); err != nil {
-					d.log.Warn("renew the mark of an upload", "key", m.key, "err", err)
-				}
-			}
+	if a == nil {
+		if a = w.b.announce(ctx, w.key, w.tag, store.OpID{}); a == nil {
+			return errClosed
 		}
-	})
-	return func() { close(done) }
+	}
+	w.early = nil
+	<-a.done // it has its own time
+	w.mark, w.line, w.stop = a.mark, a.op, a.stop
+	return w.b.failed("write", w.key, a.err)
 }
 
 // ReadFrom implements io.ReaderFrom. Of an io.SectionReader over a Reader of
@@ -182,38 +119,40 @@ func (w *writer) Commit(ctx context.Context, opts store.CommitOptions) (store.Ou
 	if w.ended || w.err != nil {
 		return store.Outcome{}, errors.Join(errors.New("commit after an error or the end"), w.err, w.Abort())
 	}
-	if w.early != nil { // there came less than was said
-		if err := w.announce(ctx); err != nil {
-			return store.Outcome{}, errors.Join(err, w.Abort())
-		}
-	}
 	if (opts.Versioning == store.Enabled || len(w.shared) > 0) && len(w.buf) > 0 {
 		if err := w.writeTails(ctx, nil); err != nil {
 			return store.Outcome{}, errors.Join(err, w.Abort())
 		}
 	}
-	body := body{tag: w.tag, data: w.buf, segments: w.shared}
-	if w.tails != nil {
-		if err := w.tails.finish(ctx); err != nil {
-			return store.Outcome{}, errors.Join(w.b.failed("write", w.key, err), w.Abort())
-		}
-		body.segments = append(body.segments, w.tails.segment())
+	body := body{tag: w.tag, data: w.buf, segments: w.shared, size: int64(len(w.buf))}
+	for _, s := range body.segments {
+		body.size += s.size
 	}
-	body.size = int64(len(w.buf))
 	if len(w.buf) > 0 && w.hint.Compression == compressionZstd {
 		if out, packed := w.b.d.compressor().shorten(nil, w.buf); packed {
 			body.data, body.stored = out, int64(len(out))
 		}
 	}
-	for _, s := range body.segments {
-		body.size += s.size
-	}
 	w.ended = true
+	from := &begun{mark: w.mark, line: w.line, early: w.early, tail: w.mark != nil || w.tails != nil}
+	if w.tails != nil {
+		w.tails.before = nil // the mark is waited for before
+		from.ready = func(ctx context.Context) error {
+			if err := w.tails.finish(ctx); err != nil {
+				return w.b.failed("write", w.key, err)
+			}
+			last := w.tails.segment()
+			body.segments = append(body.segments, last)
+			body.size += last.size
+			return nil
+		}
+	}
 	if w.mark != nil {
 		w.stop()
 	}
-	out, err := w.b.put(ctx, w.key, &body, &opts, w.mark)
-	if err != nil && w.mark != nil && !errors.Is(err, store.ErrUnknownOutcome) {
+	out, err := w.b.put(ctx, w.key, &body, &opts, from)
+	if err != nil && from.tail && from.mark != nil && !errors.Is(err, store.ErrUnknownOutcome) {
+		w.mark = from.mark
 		w.giveUp()
 	}
 	return out, err
@@ -229,9 +168,13 @@ func (w *writer) Abort() error {
 	switch {
 	case w.mark != nil:
 		w.stop()
+		w.b.d.ops.drop(w.line)
 		w.giveUp()
 	case w.early != nil:
-		w.early.drop(w.b.d.bg)
+		if w.tails != nil {
+			w.tails.discard() // nothing of it was written
+		}
+		w.early.drop()
 	}
 	return nil
 }

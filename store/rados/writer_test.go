@@ -13,10 +13,11 @@ import (
 	"herald/store/storetest"
 )
 
-// TestCreate_MarksAreEnded has large objects announced while their bytes come:
-// whatever becomes of the writer, no mark is left.
+// TestCreate_MarksAreEnded has objects announced while their bytes come:
+// whatever becomes of the writer, no mark is left, and no line of an op that was
+// to be.
 func TestCreate_MarksAreEnded(t *testing.T) {
-	d := newPlace(t).open(t, Options{})
+	d := newPlace(t).open(t, Options{KeepReplaced: 1})
 	defer func() { _ = d.Close() }()
 	if err := d.CreateBucket(t.Context(), "bucket"); err != nil {
 		t.Fatal(err)
@@ -57,16 +58,21 @@ func TestCreate_MarksAreEnded(t *testing.T) {
 			return w.Abort()
 		},
 	} {
-		ctx, cancel := context.WithCancel(t.Context())
-		w, err := b.Create(ctx, name, store.CreateHint{Size: maxInline + 1})
-		if err == nil {
-			err = use(ctx, w)
-		}
-		if cancel(); err != nil {
-			t.Errorf("%s: %v", name, err)
+		for _, size := range []int64{maxInline + 1, 6} {
+			ctx, cancel := context.WithCancel(t.Context())
+			w, err := b.Create(ctx, name, store.CreateHint{Size: size, Op: store.NewOpID()})
+			if err == nil {
+				err = use(ctx, w)
+			}
+			if cancel(); err != nil {
+				t.Errorf("%s, %d bytes: %v", name, size, err)
+			}
 		}
 	}
 	d.quiet(t)
+	if lines, _, err := d.ops.lines(t.Context(), store.OpID{}); err != nil || len(lines) != 0 {
+		t.Errorf("lines %v are left, %v", lines, err)
+	}
 	shards, _, err := b.x.all(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -1,13 +1,14 @@
 // Package storetest is the suite that every driver of package store passes.
 //
-// A driver's test makes a Harness and calls Run:
+// A driver's test says how to make a Harness and calls Run:
 //
 //	func TestStore(t *testing.T) {
-//		storetest.Run(t, storetest.Harness{Open: func(t *testing.T) store.Driver { ... }})
+//		storetest.Run(t, func(t *testing.T) storetest.Harness { ... })
 //	}
 //
-// All cases work on one store, each in buckets of its own, so that a case also
-// meets what earlier cases left behind. Many reopen the store in the middle:
+// Cases are in groups, each with a store of its own; groups run in parallel. All
+// cases of a group work on one store, each in buckets of its own, so that a case
+// also meets what earlier ones left behind. Many reopen the store in the middle:
 // what is read afterwards was persistent. Most cases are written as scripts
 // (Fixture.Put, Fixture.Want, ...), the larger ones compare the store with
 // Model, which says in memory what a bucket has to look like.
@@ -40,7 +41,7 @@ type Harness struct {
 	Shared bool
 }
 
-// suite is one run of the cases on one store.
+// suite is one group of cases on one store.
 type suite struct {
 	h       Harness
 	d       store.Driver
@@ -53,37 +54,41 @@ type testCase struct {
 	run  func(f *Fixture)
 }
 
-// Run runs the whole suite against one store.
-func Run(t *testing.T, h Harness) {
-	s := &suite{h: h, d: h.Open(t)}
-	groups := []struct {
+// Run runs the whole suite. harness is called for each group of cases: it makes a
+// store for it.
+func Run(t *testing.T, harness func(t *testing.T) Harness) {
+	for _, g := range []struct {
 		name  string
 		cases []testCase
+		lacks func(h Harness) bool
 	}{
-		{"Bucket", bucketCases()},
-		{"Object", objectCases()},
-		{"Key", keyCases()},
-		{"Attr", attrCases()},
-		{"Reader", readerCases()},
-		{"Copy", copyCases()},
-		{"Condition", conditionCases()},
-		{"Version", versionCases()},
-		{"Outcome", outcomeCases()},
-		{"List", listCases()},
-		{"Records", recordsCases()},
-		{"Load", loadCases()},
-	}
-	for _, g := range groups {
-		t.Run(g.name, func(t *testing.T) { s.runAll(t, g.cases) })
-	}
-	if !h.NoUploads {
-		t.Run("Upload", func(t *testing.T) { s.runAll(t, uploadCases()) })
-	}
-	if h.Shared {
-		t.Run("Shared", func(t *testing.T) { s.runAll(t, sharedCases()) })
-	}
-	if err := s.d.Close(); err != nil {
-		t.Errorf("Close() = %v", err)
+		{name: "Bucket", cases: bucketCases()},
+		{name: "Object", cases: objectCases()},
+		{name: "Key", cases: keyCases()},
+		{name: "Attr", cases: attrCases()},
+		{name: "Reader", cases: readerCases()},
+		{name: "Copy", cases: copyCases()},
+		{name: "Condition", cases: conditionCases()},
+		{name: "Version", cases: versionCases()},
+		{name: "Outcome", cases: outcomeCases()},
+		{name: "List", cases: listCases()},
+		{name: "Records", cases: recordsCases()},
+		{name: "Load", cases: loadCases()},
+		{"Upload", uploadCases(), func(h Harness) bool { return h.NoUploads }},
+		{"Shared", sharedCases(), func(h Harness) bool { return !h.Shared }},
+	} {
+		t.Run(g.name, func(t *testing.T) {
+			h := harness(t)
+			if g.lacks != nil && g.lacks(h) {
+				t.Skip("the driver lacks the capability")
+			}
+			t.Parallel()
+			s := &suite{h: h, d: h.Open(t)}
+			s.runAll(t, g.cases)
+			if err := s.d.Close(); err != nil {
+				t.Errorf("Close() = %v", err)
+			}
+		})
 	}
 }
 

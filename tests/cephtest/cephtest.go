@@ -20,6 +20,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"herald/tests/processtest"
 )
 
 // timeout is how long any one step of a cluster may take on a busy machine.
@@ -31,6 +33,7 @@ type Options struct {
 	Memstore bool   // keep the objects in memory: they are gone when the OSD is
 	Cephx    bool   // clients authenticate, by the keyring that Conf names; else nobody does
 	Size     string // of each OSD's disk, a sparse file, such as "20G"; default 4G
+	NoDefer  bool   // few deferred writes: killed OSDs may damage objects by them (see ceph.sh)
 }
 
 // Cluster is a running cluster.
@@ -200,6 +203,9 @@ func start(opts Options) (*Cluster, error) {
 	if opts.Size != "" {
 		env = append(env, "OSD_SIZE="+opts.Size)
 	}
+	if opts.NoDefer {
+		env = append(env, "DEFER=no")
+	}
 	if err := c.run(env, "start", dir, strconv.Itoa(max(opts.OSDs, 1))); err != nil {
 		c.stop()
 		return nil, err
@@ -212,7 +218,7 @@ func start(opts Options) (*Cluster, error) {
 // does not kill it.
 func (c *Cluster) startWatch() error {
 	c.watch = exec.Command(c.script, "watch", c.Dir)
-	c.watch.SysProcAttr = sessionAttributes()
+	c.watch.SysProcAttr = processtest.Apart()
 	var err error
 	if c.stdin, err = c.watch.StdinPipe(); err != nil {
 		return err
@@ -243,7 +249,7 @@ func output(env []string, name string, args ...string) (string, error) {
 	cmd.Env = append(os.Environ(), env...)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
-	if err := runWithParent(cmd); err != nil {
+	if err := processtest.Run(cmd); err != nil {
 		return "", fmt.Errorf("%s %q: %w\n%s%s", filepath.Base(name), args, err, out.String(), errOut.String())
 	}
 	return out.String(), nil

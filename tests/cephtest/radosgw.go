@@ -3,10 +3,10 @@ package cephtest
 import (
 	"crypto/rand"
 	"fmt"
-	mathrand "math/rand/v2"
-	"net"
-	"strconv"
+	"strings"
 	"testing"
+
+	"herald/tests/processtest"
 )
 
 // Radosgw is Ceph's own S3 gateway, running on a Cluster.
@@ -29,7 +29,11 @@ type Radosgw struct {
 func StartRadosgw(t testing.TB, c *Cluster, options ...string) *Radosgw {
 	t.Helper()
 	require(t, "radosgw", "radosgw-admin")
-	port := freePort(t)
+	addr, err := processtest.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := strings.Cut(addr, ":")
 	c.mu.Lock()
 	c.rgws++
 	name := fmt.Sprintf("rgw%d-%s", c.rgws, rand.Text()[:5])
@@ -44,19 +48,6 @@ func StartRadosgw(t testing.TB, c *Cluster, options ...string) *Radosgw {
 	g.Admin(t, "user", "create", "--uid", g.User, "--display-name", g.User,
 		"--access-key", g.AccessKey, "--secret-key", g.SecretKey)
 	return g
-}
-
-// freePort returns one that is free, and that no connection will take while
-// its radosgw is away: below the ephemeral ones.
-func freePort(t testing.TB) string {
-	t.Helper()
-	for {
-		port := strconv.Itoa(20000 + mathrand.IntN(10000))
-		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
-			_ = l.Close() // nobody has connected
-			return port
-		}
-	}
 }
 
 // Admin runs radosgw-admin and returns its output.

@@ -24,7 +24,10 @@ func kills(t *testing.T) int {
 // TestKillAtRandom kills the gateway at random moments, also while it starts,
 // and checks after each restart that nothing acknowledged is lost, and every
 // now and then that the events are exactly those of the changes, in order.
-func TestKillAtRandom(t *testing.T) { killAtRandom(t, gatewaytest.Options{}) }
+func TestKillAtRandom(t *testing.T) {
+	t.Parallel()
+	killAtRandom(t, gatewaytest.Options{})
+}
 
 func killAtRandom(t *testing.T, opts gatewaytest.Options) {
 	w := newWorld(t, opts)

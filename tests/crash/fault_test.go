@@ -16,6 +16,7 @@ import (
 // TestFaultPoints ends the gateway once at every named fault point of its store,
 // its queues and its events.
 func TestFaultPoints(t *testing.T) {
+	t.Parallel()
 	prefixes := []string{"notify."}
 	if gatewaytest.Store() == "posix" {
 		prefixes = append(prefixes, "posix.", "journal.")
@@ -34,6 +35,14 @@ func commitPoints() []string {
 		return []string{"journal.flush.", "posix.commit."}
 	}
 	return []string{"rados.head."}
+}
+
+// queuePoints are the prefixes of the points around queues on a server.
+func queuePoints() []string {
+	if gatewaytest.Store() == "posix" {
+		return []string{"notify.", "outbox."}
+	}
+	return []string{"notify."}
 }
 
 // tooFar tells whether a point takes more than a load of some seconds: shards
@@ -102,7 +111,7 @@ func (w *world) dieAt(point string) {
 		if !atStart(point) && !rare(point) {
 			nth += rand.IntN(3)
 		}
-		if w.run(point, nth) {
+		if w.run(point, nth, 4*time.Second<<try) {
 			break
 		}
 	}
@@ -112,16 +121,16 @@ func (w *world) dieAt(point string) {
 	w.g.Kill()
 }
 
-// run starts the gateway with a fault, loads it, and tells whether it ended by
-// it. It does not run any more then.
-func (w *world) run(point string, nth int) bool {
+// run starts the gateway with a fault, loads it for a while, and tells whether
+// it ended by it. It does not run any more then.
+func (w *world) run(point string, nth int, d time.Duration) bool {
 	w.t.Helper()
 	defer w.g.Kill()
 	w.g.SetEnv("HERALD_FAULT=" + point + ":" + strconv.Itoa(nth))
 	if err := w.g.Run(); err != nil {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	if !atStart(point) {
 		w.load(ctx)

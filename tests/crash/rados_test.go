@@ -28,16 +28,19 @@ func radosStore(t *testing.T, c *cephtest.Cluster) []string {
 
 // TestKillAtRandom_RADOS is TestKillAtRandom with queues in a Ceph cluster.
 func TestKillAtRandom_RADOS(t *testing.T) {
+	t.Parallel()
 	killAtRandom(t, gatewaytest.Options{Args: radosQueue(t, cephtest.Start(t))})
 }
 
 // TestFaultPoints_RADOS ends the gateway at the points around its queues.
 func TestFaultPoints_RADOS(t *testing.T) {
-	faultPoints(t, gatewaytest.Options{Args: radosQueue(t, cephtest.Start(t))}, "notify.")
+	t.Parallel()
+	faultPoints(t, gatewaytest.Options{Args: radosQueue(t, cephtest.Start(t))}, queuePoints()...)
 }
 
 // TestManyGateways_RADOS has three gateways that share queues in a Ceph cluster.
 func TestManyGateways_RADOS(t *testing.T) {
+	t.Parallel()
 	c := cephtest.StartOwn(t, cephtest.Options{})
 	newFleet(t, 3, func() error { return c.RestartOSD(0) }, radosQueue(t, c)...).live(kills(t), 60)
 }
@@ -66,6 +69,7 @@ func newFleetOnOneStore(t *testing.T, gateways int, hurt func() error, args ...s
 // TestManyGateways_OneStore has three gateways on one store in a Ceph cluster,
 // whose clients change the same keys, and that share queues on Redis.
 func TestManyGateways_OneStore(t *testing.T) {
+	t.Parallel()
 	r, args := redisQueue(t)
 	newFleetOnOneStore(t, 3, func() error { return restartRedis(r) }, append(args, radosStore(t, cephtest.Start(t))...)...).live(kills(t), 60)
 }
@@ -73,6 +77,7 @@ func TestManyGateways_OneStore(t *testing.T) {
 // TestManyGateways_OneStoreRADOS is TestManyGateways_OneStore with queues in the
 // cluster, whose OSD is killed, too.
 func TestManyGateways_OneStoreRADOS(t *testing.T) {
+	t.Parallel()
 	c := cephtest.StartOwn(t, cephtest.Options{})
 	hurt := func() error { return c.RestartOSD(0) }
 	newFleetOnOneStore(t, 3, hurt, append(radosQueue(t, c), radosStore(t, c)...)...).live(kills(t), 60)

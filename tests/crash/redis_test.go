@@ -21,18 +21,21 @@ func redisQueue(t *testing.T) (*redistest.Server, []string) {
 
 // TestKillAtRandom_Redis is TestKillAtRandom with queues on Redis.
 func TestKillAtRandom_Redis(t *testing.T) {
+	t.Parallel()
 	_, args := redisQueue(t)
 	killAtRandom(t, gatewaytest.Options{Args: args})
 }
 
 // TestFaultPoints_Redis ends the gateway at the points around its queues.
 func TestFaultPoints_Redis(t *testing.T) {
+	t.Parallel()
 	_, args := redisQueue(t)
-	faultPoints(t, gatewaytest.Options{Args: args}, append(commitPoints(), "notify.")...)
+	faultPoints(t, gatewaytest.Options{Args: args}, append(commitPoints(), queuePoints()...)...)
 }
 
 // TestManyGateways_Redis has three gateways that share queues on Redis.
 func TestManyGateways_Redis(t *testing.T) {
+	t.Parallel()
 	r, args := redisQueue(t)
 	newFleet(t, 3, func() error { return restartRedis(r) }, args...).live(kills(t), 60)
 }
@@ -49,6 +52,7 @@ func restartRedis(r *redistest.Server) error {
 // Redis servers, whose master is killed: the replica, which has every change
 // before it counts, takes its place. The killed one comes back as a replica.
 func TestManyGateways_Sentinel(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("HERALD_CRASH_KILLS") == "" {
 		t.Skip("a long test: set HERALD_CRASH_KILLS")
 	}
@@ -65,6 +69,7 @@ func TestManyGateways_Sentinel(t *testing.T) {
 // TestMoveQueues_Redis kills the gateway under load, moves its queues with the
 // reservations that it left, and starts it there, to and fro.
 func TestMoveQueues_Redis(t *testing.T) {
+	t.Parallel()
 	r := redistest.Start(t)
 	from, to := "embedded", r.URL()+"?namespace=crash"
 	w := newWorld(t, gatewaytest.Options{})

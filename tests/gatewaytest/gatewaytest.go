@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"herald/tests/processtest"
 )
 
 // The keys of user root in tests.
@@ -30,7 +31,7 @@ const (
 
 // startTimeout is how long a gateway may take to become ready: a first start
 // on a busy machine writes its journal full.
-const startTimeout = 60 * time.Second
+const startTimeout = 180 * time.Second
 
 var (
 	buildOnce sync.Once
@@ -46,9 +47,13 @@ func Binary(t testing.TB) string {
 		if binary = os.Getenv("HERALD_GATEWAY"); binary != "" {
 			return
 		}
-		dir, err := os.MkdirTemp("", "herald-gateway-")
+		removeOld()
+		dir, err := os.MkdirTemp("", fmt.Sprintf("herald-gateway-%d-", os.Getpid()))
 		if err != nil {
 			errBuild = err
+			return
+		}
+		if errBuild = lookAtSource(); errBuild != nil {
 			return
 		}
 		binary = filepath.Join(dir, "gateway")
@@ -61,6 +66,39 @@ func Binary(t testing.TB) string {
 		t.Fatal(errBuild)
 	}
 	return binary
+}
+
+// lookAtSource opens what the gateway is built of. go test knows by that when a
+// result that it has cached holds no more: a test does not import the gateway.
+func lookAtSource() error {
+	cmd := exec.Command("go", "list", "-tags", tags, "-deps", "-f", "{{with .Module}}{{if .Main}}{{$.Dir}} {{.GoMod}}{{end}}{{end}}", "herald/cmd/gateway")
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("list the gateway's packages: %w", err)
+	}
+	for _, name := range strings.Fields(string(out)) {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		_ = f.Close() // read only
+	}
+	return nil
+}
+
+// removeOld removes the binaries of test processes that are no more: none can
+// remove its own, which all of its tests use.
+func removeOld() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), "herald-gateway-*-*"))
+	for _, dir := range dirs {
+		var pid int
+		if _, err := fmt.Sscanf(filepath.Base(dir), "herald-gateway-%d-", &pid); err != nil {
+			continue
+		}
+		if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			_ = os.RemoveAll(dir)
+		}
+	}
 }
 
 // Options of a gateway under test. The zero value is valid.
@@ -83,10 +121,8 @@ type Gateway struct {
 	binary string
 	log    *syncBuffer
 
-	mu   sync.Mutex // guards what follows
-	cmd  *exec.Cmd
-	done chan struct{} // closed when the process was waited for
-	err  error         // of the process
+	mu      sync.Mutex // guards what follows
+	process *processtest.Process
 }
 
 // Start builds and starts a gateway, waits until it is ready, and stops it
@@ -132,43 +168,36 @@ func (g *Gateway) Launch() error { return g.run("/healthz") }
 func (g *Gateway) run(until string) error {
 	args := append([]string{
 		"serve", "--data", g.Data, "--listen", strings.TrimPrefix(g.URL, "http://"), "--ops", strings.TrimPrefix(g.Ops, "http://"),
+		"--notify.endpoint-allow", "loopback", // where the tests' endpoints are; Args may say otherwise
 	}, g.opts.Args...)
 	cmd := exec.Command(g.binary, args...)
 	cmd.Env = append(append(g.environ(), "HERALD_ROOT_ACCESS_KEY="+AccessKey, "HERALD_ROOT_SECRET_KEY="+SecretKey), g.opts.Env...)
 	cmd.Stdout, cmd.Stderr = g.log, g.log
-	cmd.SysProcAttr = processAttributes()
-	if err := cmd.Start(); err != nil {
+	p, err := processtest.Start(cmd)
+	if err != nil {
 		return fmt.Errorf("start the gateway: %w", err)
 	}
-	done := make(chan struct{})
 	g.mu.Lock()
-	g.cmd, g.done = cmd, done
+	g.process = p
 	g.mu.Unlock()
-	go func() {
-		err := cmd.Wait()
-		g.mu.Lock()
-		g.err = err
-		g.mu.Unlock()
-		close(done)
-	}()
-	return g.waitFor(until, done)
+	return g.waitFor(until, p)
+}
+
+// running is the process that was started last; nil: none was.
+func (g *Gateway) running() *processtest.Process {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.process
 }
 
 // WaitReady waits until the gateway that runs is ready.
-func (g *Gateway) WaitReady() error {
-	g.mu.Lock()
-	done := g.done
-	g.mu.Unlock()
-	return g.waitFor("/readyz", done)
-}
+func (g *Gateway) WaitReady() error { return g.waitFor("/readyz", g.running()) }
 
-func (g *Gateway) waitFor(path string, done chan struct{}) error {
+func (g *Gateway) waitFor(path string, p *processtest.Process) error {
 	deadline := time.Now().Add(startTimeout)
 	for time.Now().Before(deadline) {
-		select {
-		case <-done:
-			return fmt.Errorf("the gateway ended at its start: %w\n%s", g.exit(), g.Log(4000))
-		default:
+		if p.Ended() {
+			return fmt.Errorf("the gateway ended at its start: %w\n%s", p.Wait(), g.Log(4000))
 		}
 		resp, err := http.Get(g.Ops + path)
 		if err == nil {
@@ -183,12 +212,6 @@ func (g *Gateway) waitFor(path string, done chan struct{}) error {
 	return fmt.Errorf("the gateway does not answer %s with 200 after %s\n%s", path, startTimeout, g.Log(4000))
 }
 
-func (g *Gateway) exit() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.err
-}
-
 // SetEnv replaces the additional environment of the next Run.
 func (g *Gateway) SetEnv(env ...string) { g.opts.Env = env }
 
@@ -196,57 +219,35 @@ func (g *Gateway) SetEnv(env ...string) { g.opts.Env = env }
 func (g *Gateway) SetArgs(args ...string) { g.opts.Args = args }
 
 // Done is closed when the process has ended.
-func (g *Gateway) Done() <-chan struct{} {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.done
-}
+func (g *Gateway) Done() <-chan struct{} { return g.running().Done() }
 
 // PID is the process id.
-func (g *Gateway) PID() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.cmd.Process.Pid
-}
+func (g *Gateway) PID() int { return g.running().PID() }
 
 // Kill ends the process by SIGKILL and waits for it.
-func (g *Gateway) Kill() { _ = g.end(syscall.SIGKILL) }
+func (g *Gateway) Kill() { g.running().Kill() }
 
 // Pause halts the process, as a machine that is suspended.
-func (g *Gateway) Pause() error { return g.signal(syscall.SIGSTOP) }
+func (g *Gateway) Pause() error { return g.running().Pause() }
 
 // Resume lets a halted process go on.
-func (g *Gateway) Resume() error { return g.signal(syscall.SIGCONT) }
-
-func (g *Gateway) signal(sig syscall.Signal) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.cmd.Process.Signal(sig)
-}
+func (g *Gateway) Resume() error { return g.running().Resume() }
 
 // Stop ends the process by SIGTERM and waits for it. It is an error when the
 // gateway does not exit with 0.
-func (g *Gateway) Stop() error { return g.end(syscall.SIGTERM) }
-
-func (g *Gateway) end(sig syscall.Signal) error {
-	g.mu.Lock()
-	cmd, done := g.cmd, g.done
-	g.mu.Unlock()
-	if cmd == nil {
+func (g *Gateway) Stop() error {
+	p := g.running()
+	if p == nil {
 		return nil
 	}
-	_ = cmd.Process.Signal(sig)
+	_ = p.Signal(syscall.SIGTERM) // it may have ended
 	select {
-	case <-done:
+	case <-p.Done():
+		return p.Wait()
 	case <-time.After(startTimeout):
-		_ = cmd.Process.Kill()
-		<-done
+		p.Kill()
 		return errors.New("the gateway did not end in time")
 	}
-	if sig == syscall.SIGTERM {
-		return g.exit()
-	}
-	return nil
 }
 
 // Log returns the end of what the gateway printed, at most max bytes.
@@ -284,12 +285,11 @@ func (g *Gateway) MustAdmin(args ...string) string {
 // FreeAddress returns a loopback address with a port that is free now.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := processtest.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // Missing skips the test because the machine lacks something, with a line

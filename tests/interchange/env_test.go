@@ -339,7 +339,7 @@ func newReceiver(t *testing.T) *receiver {
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	byHerald, down := strings.Contains(req.UserAgent(), "Go-http-client"), r.down.Load() // radosgw's has none
+	byHerald, down := req.UserAgent() == "Herald", r.down.Load() // radosgw's has none
 	body, err := io.ReadAll(req.Body)
 	if !byHerald {
 		time.Sleep(radosgwPause)

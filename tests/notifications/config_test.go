@@ -181,7 +181,6 @@ func TestNotificationErrors(t *testing.T) {
 		{"unknown event", bucket, document("n", arn, "<Event>ObjectCreated</Event>"), 400, "InvalidArgument"},
 		{"event that no one has", bucket, document("n", arn, "<Event>s3:ObjectTagging:*</Event>"), 400, "InvalidArgument"},
 		{"empty id", bucket, document("", arn, event), 400, "InvalidArgument"},
-		{"no id", bucket, `<NotificationConfiguration><TopicConfiguration><Topic>` + arn + `</Topic></TopicConfiguration></NotificationConfiguration>`, 400, "MalformedXML"},
 		{"empty topic", bucket, document("n", "", event), 400, "InvalidArgument"},
 		{"bad ARN", bucket, document("n", "kaboom", event), 400, "InvalidArgument"},
 		{"unknown topic", bucket, document("n", arn+"kaboom", event), 404, "NoSuchKey"},

@@ -220,11 +220,14 @@ func (e *env) drained(topic string) {
 	})
 }
 
+// wantEntries waits until that many entries are in a topic's queues: on a server
+// they come behind the answer.
 func (e *env) wantEntries(topic string, want int64) {
 	e.t.Helper()
-	if got, _, _ := e.stats(topic); got != want {
-		e.t.Errorf("topic %s has %d entries, want %d", topic, got, want)
-	}
+	e.eventually(fmt.Sprintf("topic %s has %d entries", topic, want), func() bool {
+		entries, _, _ := e.stats(topic)
+		return entries == want
+	})
 }
 
 // eventually polls what the gateway does by itself.

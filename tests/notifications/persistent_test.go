@@ -83,15 +83,11 @@ func TestPersistentTopicDump(t *testing.T) {
 	for _, k := range keys("k", 20) {
 		e.put(bucket, k, "x")
 	}
-	if n := count(); n != 20 {
-		t.Errorf("topic dump has %d entries, want 20", n)
-	}
+	e.eventually("topic dump has 20 entries", func() bool { return count() == 20 })
 	for _, k := range keys("k", 20) {
 		e.delete(bucket, k)
 	}
-	if n := count(); n != 40 {
-		t.Errorf("topic dump has %d entries, want 40", n)
-	}
+	e.eventually("topic dump has 40 entries", func() bool { return count() == 40 })
 	r := newReceiver(t)
 	e.topic("t", r.URL, "persistent", "true")
 	e.drained("t")
@@ -147,6 +143,11 @@ func TestPersistentTopicConfigs(t *testing.T) {
 				t.Errorf("dead letters = %q, want %q", sorted(got), names)
 			}
 			r := newReceiverAt(t, strings.Trim(strings.TrimPrefix(endpoint, "http://"), "/"))
+			for _, args := range []string{"topic dead-letters purge --topic t --marker=", "topic dead-letters redrive --topic t --marker ,", "notification rm --bucket " + bucket + " --notification-id="} {
+				if out, code := e.g.Admin(strings.Fields(args)...); code != 22 {
+					t.Errorf("%s = %d %s, want 22", args, code, out)
+				}
+			}
 			e.g.MustAdmin("topic", "dead-letters", "redrive", "--topic", "t")
 			r.wantExactly(e, perEvent("ObjectCreated:Put", names)...)
 			e.adminJSON(&letters, "topic", "dead-letters", "list", "--topic", "t")
@@ -210,9 +211,9 @@ func TestPushback(t *testing.T) {
 	e.wantCode("HeadObject of what was refused", err, "NotFound")
 	_, err = e.s3.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &bucket, Key: aws.String("k-00000")})
 	e.wantCode("DeleteObject on a full queue", err, "SlowDown")
-	entries, reservations, _ := e.stats("t")
-	if entries != int64(accepted) || reservations != 0 {
-		t.Errorf("%d entries and %d reservations, want %d and 0", entries, reservations, accepted)
+	e.wantEntries("t", int64(accepted))
+	if _, reservations, _ := e.stats("t"); reservations != 0 {
+		t.Errorf("%d reservations, want none", reservations)
 	}
 	r.status.Store(0)
 	e.drained("t")
@@ -420,24 +421,61 @@ func TestListen(t *testing.T) {
 }
 
 // TestMetrics: numbers and readiness tell of topics.
+// TestMetrics has a topic whose endpoint gets all, one whose endpoint is dead, and
+// one that gives up.
 func TestMetrics(t *testing.T) {
 	e := newEnv(t)
 	bucket := e.bucket()
-	e.notify(bucket, "n", e.topic("t", dead(t), "persistent", "true"), created, removed)
+	r := newReceiver(t)
+	e.notify(bucket, "good", e.topic("good", r.URL, "persistent", "true"), created)
+	e.notify(bucket, "dead", e.topic("dead", dead(t), "persistent", "true"), created)
+	e.notify(bucket, "vain", e.topic("vain", dead(t), "persistent", "true", "max_retries", "1", "retry_sleep_duration", "1"), created)
 	e.put(bucket, "k", "x")
-	for path, want := range map[string][]string{
-		"/healthz": {"ok"}, "/readyz": {`"ready":true`, `"arn:aws:sns:default::t":`},
-		"/metrics": {"herald_journal_flush_seconds", "persistent_topic_len", "persistent_topic_size", "pubsub_push_failed", `operation="PutObject"`},
-	} {
+	r.want(e, 1)
+	e.drained("good")
+	e.drained("vain")
+	get := func(path string) string {
 		resp, err := http.Get(e.g.Ops + path)
 		e.check(err)
+		defer resp.Body.Close()
 		body, err := io.ReadAll(resp.Body)
 		e.check(err)
-		_ = resp.Body.Close()
+		return string(body)
+	}
+	var missing []string
+	defer func() {
+		if t.Failed() {
+			t.Logf("missing: %q", missing)
+		}
+	}()
+	lacks := func(path string, want ...string) (out []string) {
+		body := "\n" + get(path)
 		for _, w := range want {
-			if !strings.Contains(string(body), w) {
-				t.Errorf("%s lacks %q:\n%.3000s", path, w, body)
+			if !strings.Contains(body, w) {
+				out = append(out, w)
 			}
 		}
+		return out
+	}
+	for path, want := range map[string][]string{
+		"/healthz": {"ok"}, "/readyz": {`"ready":true`, `"arn:aws:sns:default::dead":"dial tcp`, `"arn:aws:sns:default::good":"ok"`},
+		"/metrics": {
+			"\nherald_journal_flush_seconds", `operation="PutObject"`,
+			// RGW's.
+			"\npubsub_event_triggered 3\n", "\npubsub_event_lost 0\n", "\npubsub_push_ok 1\n", "\npubsub_push_failed ", "\npubsub_push_pending ",
+			"\npubsub_store_ok 3\n", "\npubsub_store_fail 0\n", "\npubsub_missing_conf 0\n", "\npersistent_topic_len{queue=\":dead", "\npersistent_topic_size{queue=\":dead",
+			// Of each topic.
+			"\nherald_topic_entries{topic=\"dead\"} 1\n", "\nherald_topic_entries{topic=\"good\"} 0\n", "\nherald_topic_bytes{topic=\"dead\"} ",
+			"\nherald_topic_reservations{topic=\"dead\"} 0\n", "\nherald_topic_oldest_age_seconds{topic=\"dead\"} ", "\nherald_topic_stalled_seconds{topic=\"dead\"} ",
+			"\nherald_topic_in_flight{topic=\"good\"} 0\n", "\nherald_topic_endpoint_up{topic=\"good\"} 1\n", "\nherald_topic_endpoint_up{topic=\"dead\"} 0\n",
+			"\nherald_notify_delivery_seconds_count{topic=\"good\"} 1\n", "\nherald_notify_push_seconds_bucket{topic=\"good\",le=", "\nherald_notify_retries_total{topic=\"dead\"} ",
+			"\nherald_notify_pushes_total{result=\"acked\",topic=\"good\"} 1\n", "\nherald_notify_pushes_total{result=\"retry\",topic=\"vain\"} 2\n",
+			"\nherald_notify_dead_letters_total{reason=\"max_retries\",topic=\"vain\"} 1\n", "\nherald_topic_dead_letters{topic=\"vain\"} 1\n",
+		},
+	} {
+		e.eventually(path, func() bool {
+			missing = lacks(path, want...)
+			return len(missing) == 0
+		})
 	}
 }

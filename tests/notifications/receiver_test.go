@@ -54,8 +54,9 @@ type receiver struct {
 	status atomic.Int32 // what it answers; 0: 200
 	delay  atomic.Int64 // nanoseconds before it answers
 
-	mu  sync.Mutex
-	got []received
+	mu   sync.Mutex
+	got  []received
+	bare []string // messages that are no records
 }
 
 func newReceiver(t *testing.T) *receiver {
@@ -98,6 +99,9 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if len(doc.Records) == 0 {
+		r.bare = append(r.bare, string(body))
+	}
 	for _, rec := range doc.Records {
 		r.got = append(r.got, received{rec, req.Header.Clone(), string(body)})
 	}
@@ -107,6 +111,13 @@ func (r *receiver) all() []received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.got)
+}
+
+// raw returns the messages that were no records.
+func (r *receiver) raw() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.bare)
 }
 
 func (r *receiver) reset() {

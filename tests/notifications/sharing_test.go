@@ -76,6 +76,26 @@ func TestSharedStore(t *testing.T) {
 		r.wantExactly(maker, "ObjectCreated:Put k", "ObjectRemoved:Delete k")
 		r.reset()
 
+		// What waits goes where the topic points now, whichever gateway delivers.
+		_, err = maker.sns.SetTopicAttributes(ctx, &sns.SetTopicAttributesInput{TopicArn: &arn, AttributeName: new("push-endpoint"), AttributeValue: new(dead(t))})
+		maker.check(err)
+		user.seen("dead endpoint", func() error {
+			out, err := user.sns.GetTopicAttributes(ctx, &sns.GetTopicAttributesInput{TopicArn: &arn})
+			if err == nil && strings.Contains(out.Attributes["EndPoint"], r.URL) {
+				err = errors.New("it is the one of before")
+			}
+			return err
+		})
+		for _, g := range pair {
+			for _, key := range keys(g.g.URL, 10) {
+				g.put(name, key, "x")
+			}
+		}
+		_, err = user.sns.SetTopicAttributes(ctx, &sns.SetTopicAttributesInput{TopicArn: &arn, AttributeName: new("push-endpoint"), AttributeValue: &r.URL})
+		user.check(err)
+		r.wantExactly(maker, perEvent("ObjectCreated:Put", append(keys(maker.g.URL, 10), keys(user.g.URL, 10)...))...)
+		r.reset()
+
 		maker.check(maker.putNotifications(name))
 		user.seen("no notification", func() error {
 			if list := user.notifications(name); len(list) > 0 {
@@ -83,6 +103,11 @@ func TestSharedStore(t *testing.T) {
 			}
 			return nil
 		})
+		for _, g := range pair {
+			for _, key := range keys(g.g.URL, 10) {
+				g.delete(name, key)
+			}
+		}
 		maker.versioning(name, types.BucketVersioningStatusEnabled)
 		user.seen("versioning", func() error {
 			out, err := user.s3.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: &name})

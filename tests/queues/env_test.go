@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -140,12 +141,17 @@ func (e *env) awayAndBack(away, back func()) {
 	sink.want(e.t, 1)
 
 	away()
-	e.wantUnavailable("PUT with an event without the server", e.put("watched", "b", "2"))
+	outbox := gatewaytest.Store() == "posix"
+	if outbox {
+		e.check(e.put("watched", "b", "2"))
+	} else {
+		e.wantUnavailable("PUT with an event without the server", e.put("watched", "b", "2"))
+		if _, err := e.get("watched", "b"); err == nil {
+			e.t.Error("the refused object is there")
+		}
+	}
 	if body, err := e.get("watched", "a"); err != nil || body != "1" {
 		e.t.Errorf("GET without the server = %q, %v", body, err)
-	}
-	if _, err := e.get("watched", "b"); err == nil {
-		e.t.Error("the refused object is there")
 	}
 	e.check(e.put("plain", "b", "2"))
 	if status, queue := e.ready(); status != 503 || queue == "ok" {
@@ -158,9 +164,15 @@ func (e *env) awayAndBack(away, back func()) {
 		e.t.Errorf("queue fsck = %d\n%s", code, out)
 	}
 	e.check(e.put("watched", "c", "3"))
-	sink.want(e.t, 2)
-	if got := sink.got(); strings.Join(got, " ") != "watched/a watched/c" {
-		e.t.Errorf("events = %q", got)
+	want := "watched/a watched/c"
+	if outbox {
+		want = "watched/a watched/b watched/c"
+	}
+	sink.want(e.t, len(strings.Fields(want)))
+	got := sink.got()
+	slices.Sort(got) // they have different keys
+	if strings.Join(got, " ") != want {
+		e.t.Errorf("events = %q, want %q", got, want)
 	}
 }
 

@@ -31,6 +31,17 @@ func TestRADOS_Away(t *testing.T) {
 	e.awayAndBack(func() { c.KillOSD(t, 0) }, func() { c.StartOSD(t, 0) })
 }
 
+// TestRADOS_Stop is stopAndStart with a cluster whose OSD is down.
+func TestRADOS_Stop(t *testing.T) {
+	gatewaytest.NeedTree(t, "others have no outbox")
+	t.Parallel() // it mostly waits
+	c := cephtest.StartOwn(t, cephtest.Options{})
+	place, conf := "rados://"+c.Pool(t), []string{"--queue.rados.conf", c.Conf}
+	e := newEnv(t, gatewaytest.Options{Args: append([]string{"--queue", place, "--queue-lease", "5s"}, conf...)})
+	e.args = conf
+	e.stopAndStart(place, func() { c.KillOSD(t, 0) }, func() { c.StartOSD(t, 0) })
+}
+
 // TestRADOS_Refused has clusters and pools that are not there.
 func TestRADOS_Refused(t *testing.T) {
 	c := cephtest.Start(t)

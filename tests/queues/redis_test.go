@@ -30,6 +30,31 @@ func TestRedis_Away(t *testing.T) {
 	e.awayAndBack(r.KillNine, r.Restart)
 }
 
+// TestRedis_Full has a server without memory when the gateway starts, and later:
+// that passes, so it starts, and who must wait for the server is told so.
+func TestRedis_Full(t *testing.T) {
+	t.Parallel() // it mostly waits
+	r := redistest.Start(t, "--maxmemory", "1")
+	e := newEnv(t, gatewaytest.Options{Args: []string{"--queue", r.URL()}})
+	e.check(e.g.Launch())
+	if status, queue := e.ready(); status != 503 || !strings.Contains(queue, "OOM") {
+		t.Errorf("readiness = %d, queue %q, want 503 and what the server says", status, queue)
+	}
+	r.Do("CONFIG", "SET", "maxmemory", "0")
+	e.check(e.g.WaitReady())
+	sink := newEndpoint(t)
+	e.createBucket("watched")
+	e.notify("watched", sink.URL)
+	e.check(e.put("watched", "a", "1"))
+	sink.want(t, 1)
+	r.Do("CONFIG", "SET", "maxmemory", "1")
+	_, err := e.createTopic("http://127.0.0.1:1")
+	e.wantUnavailable("CreateTopic without memory", err)
+	e.check(e.put("watched", "b", "1")) // its event waits in the outbox
+	r.Do("CONFIG", "SET", "maxmemory", "0")
+	sink.want(t, 2)
+}
+
 // TestRedis_Refused has servers, and URLs, that are of no use: the gateway does
 // not start, says why, and tells no password.
 func TestRedis_Refused(t *testing.T) {

@@ -11,21 +11,25 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"herald/tests/processtest"
 )
 
 // startTimeout is how long a server may take until it answers, on a busy
 // machine and with much to load.
-const startTimeout = 60 * time.Second
+const startTimeout = 180 * time.Second
 
 // Server is one Redis server. Its methods fail the test.
 type Server struct {
@@ -36,9 +40,8 @@ type Server struct {
 	args []string
 	tls  *tls.Config // of clients; nil without TLS
 
-	mu   sync.Mutex // guards what follows
-	cmd  *exec.Cmd
-	done chan struct{} // closed when the process was waited for
+	mu      sync.Mutex // guards what follows
+	process *processtest.Process
 }
 
 // Start starts a server alone. args are more of its options, for example
@@ -81,21 +84,20 @@ func need(t testing.TB) {
 // it, where a Cluster's nodes talk, are free.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	for range 1000 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for {
+		addr, err := processtest.FreeAddress()
 		if err != nil {
 			t.Fatal(err)
 		}
-		port := l.Addr().(*net.TCPAddr).Port
-		bus, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+10_000)))
-		_ = l.Close()
-		if err == nil {
+		port := netip.MustParseAddrPort(addr).Port()
+		if port >= 20_000 {
+			continue // the other should be below the ports that a system hands out, too
+		}
+		if bus, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port)+10_000))); err == nil {
 			_ = bus.Close()
-			return l.Addr().String()
+			return addr
 		}
 	}
-	t.Fatal("no free port")
-	return ""
 }
 
 func (s *Server) port() string {
@@ -125,34 +127,29 @@ func (s *Server) run() {
 	s.waitReady()
 }
 
-// launch starts a process that ends with this one, and waits for it.
+// launch starts the process.
 func (s *Server) launch(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = processAttributes()
-	if err := start(cmd); err != nil {
+	p, err := processtest.Start(cmd)
+	if err != nil {
 		return fmt.Errorf("start redis: %w", err)
 	}
-	done := make(chan struct{})
 	s.mu.Lock()
-	s.cmd, s.done = cmd, done
-	s.mu.Unlock()
-	go func() {
-		_ = cmd.Wait() // how it ended is in its log
-		close(done)
-	}()
+	defer s.mu.Unlock()
+	s.process = p
 	return nil
 }
 
 func (s *Server) waitReady() {
 	s.t.Helper()
 	s.mu.Lock()
-	done := s.done
+	p := s.process
 	s.mu.Unlock()
 	c := s.Client()
 	defer func() { _ = c.Close() }()
 	var err error
 	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); {
 		select {
-		case <-done:
+		case <-p.Done():
 			s.t.Fatalf("redis %s ended at once:\n%s", s.Addr, s.Log(4000))
 		case <-time.After(10 * time.Millisecond):
 		}
@@ -172,39 +169,86 @@ func isAnswer(err error) bool {
 }
 
 // KillNine ends the process at once, as a crash would.
-func (s *Server) KillNine() { s.signal(syscall.SIGKILL) }
+func (s *Server) KillNine() { s.running().Kill() }
 
 // Stop ends the process in order.
-func (s *Server) Stop() { s.signal(syscall.SIGTERM) }
+func (s *Server) Stop() {
+	p := s.running()
+	_ = p.Signal(syscall.SIGTERM) // it may have ended
+	_ = p.Wait()                  // how it ended is in its log
+}
 
-func (s *Server) signal(sig syscall.Signal) {
+func (s *Server) running() *processtest.Process {
 	s.mu.Lock()
-	cmd, done := s.cmd, s.done
-	s.mu.Unlock()
-	if cmd == nil {
-		return
-	}
-	_ = cmd.Process.Signal(sig) // it may have ended
-	<-done
+	defer s.mu.Unlock()
+	return s.process
 }
 
 // Restart starts the ended server again, on its port and directory.
 func (s *Server) Restart() {
 	s.t.Helper()
+	s.mend()
 	s.run()
 }
 
+// RestartTorn is Restart without what a careful operator does before: the file
+// of a server that was killed while it wrote may end amid a transaction. Redis
+// then keeps the transaction's beginning in the file, and does it with the next
+// one when it starts once more (valkey-io/valkey#4342).
+func (s *Server) RestartTorn() {
+	s.t.Helper()
+	s.run()
+}
+
+// mend takes the beginning of a transaction off the end of the server's file.
+func (s *Server) mend() {
+	s.t.Helper()
+	for _, file := range s.files(".manifest") {
+		cmd := exec.Command("redis-check-aof", "--fix", file)
+		cmd.Stdin = strings.NewReader("y\n")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			s.t.Fatalf("redis-check-aof: %v\n%s", err, out)
+		}
+	}
+}
+
+// files returns those that the server appends to, or that list them. Redis 6
+// has none in a directory.
+func (s *Server) files(suffix string) []string {
+	s.t.Helper()
+	found, err := filepath.Glob(filepath.Join(s.Dir, "appendonlydir", "*"+suffix))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return found
+}
+
+// Tear cuts n bytes off the file of a server that has ended, as if it had been
+// killed while it wrote them.
+func (s *Server) Tear(n int64) {
+	s.t.Helper()
+	files := s.files(".incr.aof")
+	if len(files) != 1 {
+		s.t.Fatalf("files of redis: %v", files)
+	}
+	info, err := os.Stat(files[0])
+	if err == nil {
+		err = os.Truncate(files[0], info.Size()-n)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // Pause halts the process, and Resume lets it go on.
-func (s *Server) Pause() { s.halt(syscall.SIGSTOP) }
+func (s *Server) Pause() { s.check(s.running().Pause()) }
 
 // Resume lets a halted process go on.
-func (s *Server) Resume() { s.halt(syscall.SIGCONT) }
+func (s *Server) Resume() { s.check(s.running().Resume()) }
 
-func (s *Server) halt(sig syscall.Signal) {
+func (s *Server) check(err error) {
 	s.t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.cmd.Process.Signal(sig); err != nil {
+	if err != nil {
 		s.t.Fatal(err)
 	}
 }

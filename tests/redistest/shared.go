@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"sync"
 	"testing"
+
+	"herald/tests/processtest"
 )
 
 // shared is the server of SharedURL.
@@ -43,7 +45,7 @@ func (s *shared) start(t testing.TB) {
 	// A process that waits for the end of its input removes the directory
 	// when this one ends, however it does.
 	sweep := exec.Command("sh", "-c", `cat >/dev/null; sleep 1; rm -rf "$1"`, "sh", dir)
-	sweep.SysProcAttr = sessionAttributes()
+	sweep.SysProcAttr = processtest.Apart()
 	if s.stdin, s.err = sweep.StdinPipe(); s.err != nil {
 		return
 	}

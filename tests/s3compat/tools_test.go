@@ -43,6 +43,13 @@ func TestAWSCLI(t *testing.T) {
 	if out, err := aws.try("s3", "cp", "s3://cli/moved.txt", back+"-gone"); err == nil || !strings.Contains(out, "404") {
 		t.Errorf("cp of a deleted key = %v, want 404\n%s", err, out)
 	}
+	aws.run("s3", "cp", "--acl", "public-read", f.small, "s3://cli/public")
+	if got := get(t, g.URL+"/cli/public"); len(got) != 5000 {
+		t.Errorf("the public object has %d bytes, want 5000", len(got))
+	}
+	wantContains(t, "get-object-acl", aws.run("s3api", "get-object-acl", "--bucket", "cli", "--key", "public"), "AllUsers", "READ", "FULL_CONTROL")
+	aws.run("s3", "cp", "--grants", "read=uri=http://acs.amazonaws.com/groups/global/AuthenticatedUsers", "--", f.small, "s3://cli/public")
+	wantForbidden(t, g.URL+"/cli/public")
 	aws.run("s3", "rm", "--recursive", "s3://cli/")
 	if out, err := aws.try("s3", "rb", "s3://cli"); err == nil || !strings.Contains(out, "BucketNotEmpty") {
 		t.Errorf("rb of a bucket with versions = %v, want BucketNotEmpty\n%s", err, out)
@@ -82,6 +89,13 @@ func TestS3cmd(t *testing.T) {
 	if got := get(t, strings.TrimSpace(s3cmd.run("signurl", "s3://s3cmd/small.txt", "+600"))); len(got) != 5000 {
 		t.Errorf("signed URL gives %d bytes, want 5000", len(got))
 	}
+	s3cmd.run("setacl", "--acl-public", "s3://s3cmd/small.txt")
+	if got := get(t, g.URL+"/s3cmd/small.txt"); len(got) != 5000 {
+		t.Errorf("the public object has %d bytes, want 5000", len(got))
+	}
+	wantContains(t, "info", s3cmd.run("info", "s3://s3cmd/small.txt"), "*anon*: READ", "root: FULL_CONTROL")
+	s3cmd.run("setacl", "--acl-private", "s3://s3cmd/small.txt")
+	wantForbidden(t, g.URL+"/s3cmd/small.txt")
 	wantContains(t, "du", s3cmd.run("du", "s3://s3cmd"), "s3://s3cmd")
 	s3cmd.run("del", "s3://s3cmd/small.txt")
 	s3cmd.run("del", "--recursive", "--force", "s3://s3cmd")

@@ -159,6 +159,20 @@ func (d settled) Open(ctx context.Context, name string) (queue.Queue, error) {
 
 type settledQueue struct{ *handle }
 
+// Reserve refuses what the queue on the server has no room for: what is there
+// takes none in the outbox. What is invalid is for the outbox to refuse.
+func (q settledQueue) Reserve(ctx context.Context, intent []byte, size int64, entries int) (queue.ID, error) {
+	st, err := q.Stats(ctx)
+	if err != nil {
+		return 0, err
+	}
+	room := st.Capacity - st.Bytes - st.Reserved
+	if size > 0 && entries > 0 && (size > room || int64(entries) > (room-size)/queue.EntryOverhead) {
+		return 0, queue.ErrFull
+	}
+	return q.handle.Reserve(ctx, intent, size, entries)
+}
+
 func (q settledQueue) Commit(ctx context.Context, id queue.ID, entries [][]byte) error {
 	if err := q.handle.Commit(ctx, id, entries); err != nil {
 		return err

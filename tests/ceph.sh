@@ -12,7 +12,8 @@
 #                                       start radosgw as client.NAME on 127.0.0.1:PORT
 #
 # Environment: STORE=bluestore|memstore, OSD_SIZE (default 4G, a sparse file),
-# DEFER=no (see write_conf), AUTH=none|cephx. With cephx DIR/keyring has the keys of all daemons and of
+# DEFER=no (see write_conf), AUTH=none|cephx, MON_PORT (default: one that is free).
+# With cephx DIR/keyring has the keys of all daemons and of
 # client.admin; for one's own user: ceph -c DIR/ceph.conf auth get-or-create.
 # A daemon's process id is in DIR/NAME.pid; that it is still ours is decided by
 # its command line, so that no other process is hit.
@@ -28,10 +29,11 @@ conf=$dir/ceph.conf
 
 log() { echo "ceph.sh: $*" >&2; }
 
-# free_port prints a port below the ephemeral ones that nobody listens on.
+# free_port prints a port that nobody listens on, below the ephemeral ones and
+# above those of which tests give their servers some.
 free_port() {
 	local port
-	while port=$((20000 + RANDOM % 10000)); do
+	while port=$((30000 + RANDOM % 2700)); do
 		(exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
 	done
 	echo "$port"
@@ -181,7 +183,7 @@ write_keys() {
 
 cephx() { grep -q 'auth_client_required = cephx' "$conf"; }
 
-ceph_commands() { timeout 90 ceph -c "$conf" "$@"; }
+ceph_commands() { timeout 240 ceph -c "$conf" "$@"; }
 
 osd_serves() { grep -qs "state: booting -> active" "$dir/$1.log"; }
 
@@ -197,7 +199,7 @@ up() {
 	case $1 in
 	osd.*)
 		boot "$1"
-		await 120 "$1" osd_serves "$1"
+		await 240 "$1" osd_serves "$1"
 		;;
 	mon.*) spawn "$1" ceph-mon -f -i "${1#mon.}" ;;
 	mgr.*) spawn "$1" ceph-mgr -f -i "${1#mgr.}" ;;
@@ -217,7 +219,7 @@ start() { # start OSDS
 	[ ! -e "$conf" ] || { log "$conf exists"; exit 1; }
 	mkdir -p "$dir/mon" "$dir/mgr"
 	fsid=$(cat /proc/sys/kernel/random/uuid)
-	port=$(free_port)
+	port=${MON_PORT:-$(free_port)}
 	write_conf "$fsid" "$port" "$osds"
 	monmaptool --create --clobber --fsid "$fsid" --addv a "[v2:127.0.0.1:$port]" "$dir/monmap" >/dev/null
 	if cephx; then
@@ -242,7 +244,7 @@ start() { # start OSDS
 	for i in "${mkfs[@]}"; do wait "$i" || { cat "$dir"/osd.*.out >&2; exit 1; }; done
 	up mgr.a
 	for ((i = 0; i < osds; i++)); do boot "osd.$i"; done
-	for ((i = 0; i < osds; i++)); do await 120 "osd.$i" osd_serves "osd.$i"; done
+	for ((i = 0; i < osds; i++)); do await 240 "osd.$i" osd_serves "osd.$i"; done
 }
 
 # answers PORT tells whether a radosgw, and nobody else, serves there.

@@ -25,7 +25,7 @@ import (
 )
 
 // timeout is how long any one step of a cluster may take on a busy machine.
-const timeout = 2 * time.Minute
+const timeout = 5 * time.Minute
 
 // Options of a cluster. The zero value is valid.
 type Options struct {
@@ -192,7 +192,12 @@ func start(opts Options) (*Cluster, error) {
 	if err := c.startWatch(); err != nil {
 		return nil, err
 	}
-	var env []string
+	addr, err := processtest.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	_, port, _ := strings.Cut(addr, ":")
+	env := []string{"MON_PORT=" + port}
 	c.memory = opts.Memstore
 	if opts.Memstore {
 		env = append(env, "STORE=memstore")

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { cephtest.MainDurable(m) }
 // rados runs the command rados.
 func rados(t *testing.T, c *cephtest.Cluster, in string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command("timeout", append([]string{"60", "rados", "-c", c.Conf}, args...)...)
+	cmd := exec.Command("timeout", append([]string{"300", "rados", "-c", c.Conf}, args...)...)
 	cmd.Stdin = strings.NewReader(in)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -107,7 +107,7 @@ func TestNothingOutlivesTheTests(t *testing.T) {
 	}
 	cephtest.Start(t) // misses the binaries if they are missing
 	dir := t.TempDir()
-	cmd := exec.Command(os.Args[0], "-test.run=TestNothingOutlivesTheTests", "-test.timeout=2m")
+	cmd := exec.Command(os.Args[0], "-test.run=TestNothingOutlivesTheTests", "-test.timeout=10m")
 	cmd.Env = append(os.Environ(), "CEPHTEST_CHILD="+dir)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -151,11 +151,11 @@ func running(t *testing.T, dir string) []string {
 
 func waitFor(t *testing.T, f func() string) string {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if s := f(); s != "" {
 			return s
 		}
 	}
-	t.Fatal("waited in vain for a minute")
+	t.Fatal("waited in vain for five minutes")
 	return ""
 }

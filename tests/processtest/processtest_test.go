@@ -18,6 +18,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(parentEnv) != "" {
 		os.Exit(parent())
 	}
+	if port := os.Getenv(takerEnv); port != "" {
+		os.Exit(taker(port))
+	}
 	os.Exit(m.Run())
 }
 

@@ -11,11 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -84,20 +82,11 @@ func need(t testing.TB) {
 // it, where a Cluster's nodes talk, are free.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	for {
-		addr, err := processtest.FreeAddress()
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := netip.MustParseAddrPort(addr).Port()
-		if port >= 20_000 {
-			continue // the other should be below the ports that a system hands out, too
-		}
-		if bus, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port)+10_000))); err == nil {
-			_ = bus.Close()
-			return addr
-		}
+	addr, err := processtest.FreeAddress(10_000)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return addr
 }
 
 func (s *Server) port() string {

@@ -165,8 +165,9 @@ memstore_device_bytes = $(numfmt --from=iec "${OSD_SIZE:-4G}")
 EOF
 	# An OSD that was killed repeats its deferred writes, and may then put old
 	# bytes where another object is by now (tracker.ceph.com/issues/68060). It
-	# defers what is small on a disk that turns; this leaves few.
-	[ "${DEFER:-}" != no ] || echo "bluestore_prefer_deferred_size = 0" >>"$conf"
+	# defers what is small on a disk that turns; this leaves few. (0 for the option
+	# without _hdd is "as for the kind of disk", and changes nothing.)
+	[ "${DEFER:-}" != no ] || echo "bluestore_prefer_deferred_size_hdd = 0" >>"$conf"
 }
 
 # write_keys OSDS makes the keys of the monitor, the manager, the OSDs and

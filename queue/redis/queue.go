@@ -284,10 +284,10 @@ func (q *Queue) Reservations(ctx context.Context, before time.Time, most int) ([
 	if err != nil {
 		return nil, q.wrap("list reservations of", err)
 	}
-	from, skip := int64(0), 0 // the time stamp of the last, and how many of it there were
+	from, last := int64(0), "" // the time stamp of the last, and its id
 	for len(list) < most {
 		n := min(most-len(list), reservations)
-		r, _, err := q.call(ctx, reservationsScript, from, clock.toServer(before), skip, n)
+		r, _, err := q.call(ctx, reservationsScript, from, clock.toServer(before), last, n)
 		if err != nil {
 			return nil, q.wrap("list reservations of", err)
 		}
@@ -301,10 +301,7 @@ func (q *Queue) Reservations(ctx context.Context, before time.Time, most int) ([
 			if err != nil {
 				return nil, q.wrap("list reservations of", err)
 			}
-			if at != from {
-				from, skip = at, 0
-			}
-			skip++
+			from, last = at, idString(res.ID)
 			if res.Size > 0 && !seen[res.ID] {
 				seen[res.ID] = true
 				list = append(list, res)

@@ -227,20 +227,34 @@ func (d *Driver) Delete(ctx context.Context, name string) error {
 	if Hidden(name) {
 		return queue.ErrNoSuchQueue
 	}
-	b, err := d.box(ctx, name)
+	b, err := d.haltedBox(ctx, name)
 	if errors.Is(err, queue.ErrNoSuchQueue) {
 		return d.remote.Delete(ctx, name)
 	}
 	if err != nil {
 		return err
 	}
-	b.halt()
 	defer b.changing.Unlock()
 	if err := d.remote.Delete(ctx, name); err != nil && !errors.Is(err, queue.ErrNoSuchQueue) {
 		b.goOn()
 		return err
 	}
 	return d.deleteBox(ctx, b)
+}
+
+// haltedBox returns the outbox of a queue, halted. Errors: queue.ErrNoSuchQueue.
+func (d *Driver) haltedBox(ctx context.Context, name string) (*box, error) {
+	for {
+		b, err := d.box(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		b.halt()
+		if !b.deleted.Load() {
+			return b, nil
+		}
+		b.changing.Unlock() // another call was first; there may be another outbox by now
+	}
 }
 
 // deleteBox removes an outbox that is halted. Errors: queue.ErrNoSuchQueue.

@@ -30,7 +30,7 @@ func (j *Journal) Run(ctx context.Context) error {
 		if err := j.Err(); err != nil {
 			return err
 		}
-		used, pressed := j.fill()
+		used, before, pressed := j.fill()
 		if !pressed {
 			progress = time.Now()
 		}
@@ -38,7 +38,8 @@ func (j *Journal) Run(ctx context.Context) error {
 			if err := j.Checkpoint(); err != nil {
 				return err
 			}
-			if now, _ := j.fill(); now < used {
+			// What was released may be used again by now.
+			if _, now, _ := j.fill(); now > before || used == 0 {
 				progress = time.Now()
 			} else if pressed {
 				j.stall(time.Since(progress))
@@ -56,15 +57,16 @@ func (j *Journal) Run(ctx context.Context) error {
 	}
 }
 
-// fill returns how much of the ring is used, and whether that presses.
-func (j *Journal) fill() (used uint64, pressed bool) {
+// fill returns how much of the ring is used, up to where it was released, and
+// whether that presses.
+func (j *Journal) fill() (used, released uint64, pressed bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	used = j.cur.start - j.released
 	if len(j.cur.buf) > batchHeader {
 		used = j.cur.end() - j.released
 	}
-	return used, j.waiting > 0 || used > j.ring.size()/2
+	return used, j.released, j.waiting > 0 || used > j.ring.size()/2
 }
 
 // stall notes that checkpoints have released nothing for d, because a client

@@ -227,7 +227,7 @@ func (s *suite) wantTime(what string, got, want time.Time) {
 }
 
 // patience is how long a case waits for what must come.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // eventually repeats f until it answers "", or fails with its last answer.
 func (s *suite) eventually(f func() string) {

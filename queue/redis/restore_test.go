@@ -13,7 +13,7 @@ import (
 	"herald/tests/redistest"
 )
 
-// backup copies the server's files. What it returns has the server begin again
+// backup copies the files of a server of which a driver was opened. What it returns has the server begin again
 // with them, as after a restore.
 func backup(t *testing.T, s *redistest.Server) (restore func()) {
 	t.Helper()
@@ -27,6 +27,7 @@ func backup(t *testing.T, s *redistest.Server) (restore func()) {
 			t.Fatal(err)
 		}
 	}
+	s.Rewritten() // what Open asked for has ended: no file comes or goes amid the copy
 	replace(kept, live)
 	return func() {
 		t.Helper()
@@ -59,7 +60,7 @@ func mustList(t *testing.T, q queue.Queue, after queue.Marker) []queue.Marker {
 
 // wait does not wait for ever.
 func wait(t *testing.T, q queue.Queue, after queue.Marker) error {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	return q.(queue.Waiter).Wait(ctx, after)
 }

@@ -1,9 +1,7 @@
 package redis
 
 import (
-	"strings"
 	"testing"
-	"time"
 
 	"herald/queue"
 	"herald/tests/redistest"
@@ -18,7 +16,7 @@ func TestTorn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = d.Close() }()
-	awaitRewrite(t, s)
+	s.Rewritten()
 	if err := d.Create(t.Context(), "q", 1<<20); err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +39,7 @@ func TestTorn(t *testing.T) {
 	if err := q.Commit(t.Context(), id, data); err != nil { // as after no answer
 		t.Fatal(err)
 	}
-	awaitRewrite(t, s)
+	s.Rewritten()
 	s.KillNine()
 	s.RestartTorn()
 	entries, _, err := q.List(t.Context(), "", 10)
@@ -53,19 +51,5 @@ func TestTorn(t *testing.T) {
 	}
 	if st, err := q.Stats(t.Context()); err != nil || st != (queue.Stats{Capacity: 1 << 20, Entries: 1, Bytes: st.Bytes, Oldest: st.Oldest}) {
 		t.Errorf("Stats = %+v, %v", st, err)
-	}
-}
-
-// awaitRewrite waits until the server has written its file anew.
-func awaitRewrite(t *testing.T, s *redistest.Server) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		info := s.Do("INFO", "persistence").(string)
-		if !strings.Contains(info, "aof_last_rewrite_time_sec:-1\r") && strings.Contains(info, "aof_rewrite_in_progress:0\r") {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the file was not written anew:\n%s", info)
-		}
 	}
 }

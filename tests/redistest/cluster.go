@@ -26,7 +26,7 @@ type Cluster struct {
 func StartCluster(t testing.TB, masters, replicas int, args ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t, masters: masters}
-	args = append([]string{"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000",
+	args = append([]string{"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "5000", // a pause of a busy machine is no failure
 		"--cluster-replica-validity-factor", "0"}, args...)
 	for range masters * (1 + replicas) {
 		c.Nodes = append(c.Nodes, Start(t, args...))
@@ -90,7 +90,7 @@ func (c *Cluster) WaitReady() {
 
 // try sends a command whose reply is text.
 func (s *Server) try(args ...any) (string, error) {
-	client := s.Client()
+	client := s.client(lookTimeout)
 	defer func() { _ = client.Close() }()
 	return client.Do(context.Background(), args...).Text()
 }
@@ -179,7 +179,7 @@ func (c *Cluster) Client() *redis.ClusterClient {
 	for _, n := range c.Nodes {
 		addrs = append(addrs, n.Addr)
 	}
-	return redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs})
+	return redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, ReadTimeout: startTimeout, WriteTimeout: startTimeout})
 }
 
 // FlushAll empties all masters.

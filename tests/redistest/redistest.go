@@ -133,7 +133,7 @@ func (s *Server) waitReady() {
 	s.mu.Lock()
 	p := s.process
 	s.mu.Unlock()
-	c := s.Client()
+	c := s.client(lookTimeout)
 	defer func() { _ = c.Close() }()
 	var err error
 	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); {
@@ -243,9 +243,19 @@ func (s *Server) check(err error) {
 }
 
 // Client returns a client of this server alone, which does not repeat
-// anything. The caller closes it.
-func (s *Server) Client() *redis.Client {
-	return redis.NewClient(&redis.Options{Addr: s.Addr, TLSConfig: s.tls, MaxRetries: -1, DisableIdentity: true})
+// anything, and waits for answers as long as a server may take that has to flush
+// its file on a busy disk. The caller closes it.
+func (s *Server) Client() *redis.Client { return s.client(startTimeout) }
+
+// lookTimeout is how long one look at a server takes that may be halted; it is
+// repeated.
+const lookTimeout = 3 * time.Second
+
+func (s *Server) client(timeout time.Duration) *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr: s.Addr, TLSConfig: s.tls, MaxRetries: -1, DisableIdentity: true,
+		DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout,
+	})
 }
 
 // Do sends one command and returns its reply.
@@ -276,6 +286,18 @@ func (s *Server) Log(max int) string {
 		return err.Error()
 	}
 	return string(b[len(b)-min(len(b), max):])
+}
+
+// Rewritten waits until the server has written its file anew, which a gateway
+// asks for once after each start of it, and which goes on beside: the files of the
+// directory change with it.
+func (s *Server) Rewritten() {
+	s.t.Helper()
+	Eventually(s.t, "the file is written anew", func() bool {
+		info := s.Do("INFO", "persistence").(string)
+		return !strings.Contains(info, "aof_last_rewrite_time_sec:-1\r") && strings.Contains(info, "aof_rewrite_in_progress:0\r") &&
+			strings.Contains(info, "aof_rewrite_scheduled:0\r")
+	})
 }
 
 // Eventually waits until ok answers true.

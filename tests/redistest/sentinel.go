@@ -33,7 +33,7 @@ func StartSentinel(t testing.TB, args ...string) *Pair {
 	p.Servers[1] = Start(t, append([]string{"--replicaof", host + " " + port}, args...)...)
 	p.Sentinel = prepare(t, nil)
 	conf := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nlogfile %s\nsentinel monitor %s %s %s 1\n"+
-		"sentinel down-after-milliseconds %[4]s 1500\nsentinel failover-timeout %[4]s 5000\n",
+		"sentinel down-after-milliseconds %[4]s 5000\nsentinel failover-timeout %[4]s 5000\n",
 		p.Sentinel.port(), p.Sentinel.Dir, p.Sentinel.logFile(), MasterName, host, port)
 	file := filepath.Join(p.Sentinel.Dir, "sentinel.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {

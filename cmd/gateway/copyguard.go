@@ -26,7 +26,7 @@ type copyGuard struct {
 	log   *slog.Logger
 
 	mu   sync.Mutex // guards what follows
-	lost error      // why the lock is not held; nil while it is, or the server is away
+	lost error      // why the lock is not held, as far as the server told; nil while it is
 }
 
 // errCopy is the answer while another copy is served.
@@ -84,10 +84,10 @@ func (g *copyGuard) keep(ctx context.Context, d queue.Driver, lease queue.Lease)
 }
 
 // note takes the result of a renewal. A server that does not answer says
-// nothing about copies.
+// nothing about copies: what was known of them stays.
 func (g *copyGuard) note(err error) {
-	if !errors.Is(err, errCopy) {
-		err = nil
+	if err != nil && !errors.Is(err, errCopy) {
+		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -35,12 +35,12 @@ func threads(t testing.TB) int {
 // eventually waits until f is true.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if f() {
 			return
 		}
 	}
-	t.Fatalf("after a minute still not: %s", what)
+	t.Fatalf("after %v still not: %s", patience, what)
 }
 
 func TestOperate_ContextEndsWhileTheOSDIsDead(t *testing.T) {
@@ -83,9 +83,11 @@ func TestOperate_ContextEndsWhileTheOSDIsDead(t *testing.T) {
 }
 
 func TestOperate_OpTimeout(t *testing.T) {
-	_, io := connect(t, rados.Config{OpTimeout: 5 * time.Second})
-	do(t, io, "o", write(func(op *rados.WriteOp) { op.Create(true) }))
 	c := cephtest.Start(t)
+	pool, ns := c.Namespace(t)
+	_, patient := dial(t, rados.Config{ConfFile: c.Conf}, pool, ns)
+	do(t, patient, "o", write(func(op *rados.WriteOp) { op.Create(true) }))
+	_, io := dial(t, rados.Config{ConfFile: c.Conf, OpTimeout: 5 * time.Second}, pool, ns)
 	c.KillOSD(t, 0)
 	defer c.StartOSD(t, 0)
 	refused(t, io, "o", write(func(op *rados.WriteOp) { op.Append([]byte("x")) }), syscall.ETIMEDOUT)

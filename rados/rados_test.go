@@ -19,6 +19,10 @@ import (
 
 func TestMain(m *testing.M) { cephtest.MainDurable(m) }
 
+// patience is how long a cluster may take for anything on a busy machine, such as
+// to start an OSD.
+const patience = 5 * time.Minute
+
 // connect returns a namespace of its own on the shared cluster.
 func connect(t testing.TB, cfg rados.Config) (*rados.Conn, *rados.IO) {
 	t.Helper()
@@ -58,7 +62,7 @@ func do(t testing.TB, io *rados.IO, oid string, op rados.Op) uint64 {
 
 func operate(t testing.TB, io *rados.IO, oid string, op rados.Op, flags rados.Flags) (uint64, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	return io.Operate(ctx, oid, op, flags)
 }

@@ -107,7 +107,7 @@ func (f *frozen) setAfter(point string, skip int) {
 
 func drain(t *testing.T, d *Driver) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	if err := d.Drain(ctx); err != nil {
 		t.Fatalf("Drain = %v", err)
@@ -223,7 +223,7 @@ func TestAway(t *testing.T) {
 	}
 	s.Restart()
 	// The server has room for one less than what waits.
-	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if w, err := h.d.Waiting(t.Context()); err == nil && w.Entries == 1 {
 			break
 		}

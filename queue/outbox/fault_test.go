@@ -136,7 +136,7 @@ func testCrashAtRandom(t *testing.T, rounds int, start func(Options) *harness, h
 	h := start(Options{Fault: f.fault, BatchEntries: 5, Gather: 2 * time.Millisecond})
 	names := []string{"t:q", "t:q.1"}
 	for _, name := range names {
-		if err := h.d.Create(t.Context(), name, 1<<20); err != nil {
+		if err := h.d.Create(t.Context(), name, 16<<20); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -149,7 +149,9 @@ func testCrashAtRandom(t *testing.T, rounds int, start func(Options) *harness, h
 		for i, name := range names {
 			q := open(t, h.d, name)
 			wg.Go(func() {
-				for !stop.Load() {
+				// So many at most, as a server that is long in starting would have them
+				// be moved for minutes, by five.
+				for calls := 0; calls < 100 && !stop.Load(); calls++ {
 					n := 1 + rand.IntN(4)
 					var data []string
 					for k := range n {

@@ -373,9 +373,9 @@ func TestPoolFull(t *testing.T) {
 // eventually waits for something.
 func eventually(t *testing.T, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !f(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); !f(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("it did not come about in two minutes")
+			t.Fatal("it did not come about in five minutes")
 		}
 	}
 }

@@ -169,9 +169,9 @@ func newLoad(t *testing.T, d *Driver, name string, producers int) *load {
 func (l *load) progress(t *testing.T, n int64) {
 	t.Helper()
 	want := l.acked.Load() + n
-	for deadline := time.Now().Add(2 * time.Minute); l.acked.Load() < want && !t.Failed(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); l.acked.Load() < want && !t.Failed(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d entries in two minutes, want %d", l.acked.Load()-want+n, n)
+			t.Fatalf("%d entries in five minutes, want %d", l.acked.Load()-want+n, n)
 		}
 	}
 }

@@ -33,7 +33,6 @@ type Options struct {
 	Memstore bool   // keep the objects in memory: they are gone when the OSD is
 	Cephx    bool   // clients authenticate, by the keyring that Conf names; else nobody does
 	Size     string // of each OSD's disk, a sparse file, such as "20G"; default 4G
-	NoDefer  bool   // few deferred writes: killed OSDs may damage objects by them (see ceph.sh)
 }
 
 // Cluster is a running cluster.
@@ -197,7 +196,7 @@ func start(opts Options) (*Cluster, error) {
 		return nil, err
 	}
 	_, port, _ := strings.Cut(addr, ":")
-	env := []string{"MON_PORT=" + port}
+	env := []string{"MON_PORT=" + port, "DEFER=no"} // a killed OSD may damage objects by writes that it deferred
 	c.memory = opts.Memstore
 	if opts.Memstore {
 		env = append(env, "STORE=memstore")
@@ -207,9 +206,6 @@ func start(opts Options) (*Cluster, error) {
 	}
 	if opts.Size != "" {
 		env = append(env, "OSD_SIZE="+opts.Size)
-	}
-	if opts.NoDefer {
-		env = append(env, "DEFER=no")
 	}
 	if err := c.run(env, "start", dir, strconv.Itoa(max(opts.OSDs, 1))); err != nil {
 		c.stop()

@@ -20,7 +20,7 @@ func TestLinear_RADOS(t *testing.T) {
 	if all > 5*time.Minute {
 		// What gateways that were killed had replaced stays for an hour, and an
 		// OSD that is nearly full may not come back (Ceph).
-		c = cephtest.StartOwn(t, cephtest.Options{Size: "40G", NoDefer: true})
+		c = cephtest.StartOwn(t, cephtest.Options{Size: "40G"})
 	}
 	pool, objects := c.Namespace(t)
 	_, queues := c.Namespace(t)

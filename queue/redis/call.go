@@ -210,11 +210,12 @@ func ended(err, last error) error {
 func isNil(err error) bool { return errors.Is(err, goredis.Nil) }
 
 // transientWords begin, or are in, answers that a server gives for a while
-// only: it starts, it was demoted, a slot moves, too few replicas are there.
+// only: it starts, it was demoted, a slot moves, too few replicas are there, it
+// refused another command of the transaction.
 // Redis 6 wraps what a script's command answered. Never written.
 var transientWords = [...]string{
 	"MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "NOREPLICAS", "BUSY ", "NOSCRIPT",
-	"UNBLOCKED", "max number of clients", "MISCONF",
+	"UNBLOCKED", "max number of clients", "MISCONF", "EXECABORT",
 }
 
 // Full tells whether an error is a server's answer that it has no memory left

@@ -3,6 +3,8 @@
 package rados
 
 import (
+	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -47,25 +49,38 @@ func TestCalls(t *testing.T) {
 	}
 	put("warm", 1, store.OpID{}) // reads the layout of the index
 	blocking := d.Stats().Blocking
+	try := "" // is in the names
+	small, big := func() { put("k"+try, 4096, store.OpID{}) }, func() { put("big"+try, tailSize+1, store.OpID{}) }
 	for _, tt := range []struct {
-		name string
-		do   func()
-		most uint64
+		name   string
+		before func() // makes what is there already at the first try
+		do     func()
+		most   uint64
 	}{
-		{"put small", func() { put("k", 4096, store.OpID{}) }, 4},
-		{"put small over it, with an op", func() { put("k", 4096, store.NewOpID()) }, 5},
-		{"get small", func() { get("k") }, 1},
-		{"put two tails", func() { put("big", tailSize+1, store.OpID{}) }, 6},
-		{"get two tails", func() { get("big") }, 6},
-		{"copy two tails", func() { large("big", "copy") }, 9},
-		{"remove", func() { _, err = b.Remove(t.Context(), "k", "", store.RemoveOptions{}) }, 4},
+		{"put small", nil, small, 4},
+		{"put small over it, with an op", small, func() { put("k"+try, 4096, store.NewOpID()) }, 5},
+		{"get small", small, func() { get("k" + try) }, 1},
+		{"put two tails", nil, big, 6},
+		{"get two tails", big, func() { get("big" + try) }, 6},
+		{"copy two tails", func() { big(); get("big" + try) }, func() { large("big"+try, "copy"+try) }, 9},
+		{"remove", small, func() { _, err = b.Remove(t.Context(), "k"+try, "", store.RemoveOptions{}) }, 4},
 	} {
-		d.quiet(t)
-		before := d.Stats().Done
-		tt.do()
-		d.quiet(t)
-		if n := d.Stats().Done - before; n > tt.most {
-			t.Errorf("%s: %d operations, want at most %d", tt.name, n, tt.most)
+		least := uint64(math.MaxUint64) // of some: a sweep, or a look at what others may have changed, may come between
+		for n := 0; n < 5 && least > tt.most; n++ {
+			if try = ""; n > 0 {
+				try = fmt.Sprint(" ", tt.name, n)
+			}
+			if n > 0 && tt.before != nil {
+				tt.before()
+			}
+			d.quiet(t)
+			before := d.Stats().Done
+			tt.do()
+			d.quiet(t)
+			least = min(least, d.Stats().Done-before)
+		}
+		if least > tt.most {
+			t.Errorf("%s: %d operations, want at most %d", tt.name, least, tt.most)
 		}
 	}
 	if err != nil {
@@ -80,7 +95,7 @@ func TestCalls(t *testing.T) {
 // sweeps, which wait for seconds, and the watches of root and of records.
 func (d *Driver) quiet(t *testing.T) {
 	t.Helper()
-	for range 3000 {
+	for deadline := time.Now().Add(busyTime); time.Now().Before(deadline); {
 		d.bg.mu.Lock()
 		n := d.bg.running
 		d.bg.mu.Unlock()

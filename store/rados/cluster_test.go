@@ -117,12 +117,12 @@ func TestPoolFull(t *testing.T) {
 
 func eventually(t *testing.T, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(busyTime); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if f() {
 			return
 		}
 	}
-	t.Fatal("it did not come to that within a minute")
+	t.Fatalf("it did not come to that within %v", busyTime)
 }
 
 // TestThreads has thousands of requests wait for an OSD that is down: they wait

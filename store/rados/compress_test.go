@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
@@ -181,20 +182,26 @@ func TestCompress_RangeReadsItsPieces(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.d.quiet(t)
-	r, err := b.Open(t.Context(), "k", "")
-	if err != nil {
-		t.Fatal(err)
+	least := []uint64{math.MaxUint64, math.MaxUint64} // of some: what is done behind answers may come between
+	for range 5 {
+		r, err := b.Open(t.Context(), "k", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range least {
+			before := b.d.Stats().Done
+			var buf bytes.Buffer
+			if _, err := r.WriteRangeTo(&buf, pieceSize+5, 10); err != nil || buf.String() != data[pieceSize+5:][:10] {
+				t.Errorf("WriteRangeTo = %q, %v", buf.String(), err)
+			}
+			least[i] = min(least[i], b.d.Stats().Done-before)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
 	}
-	defer func() { _ = r.Close() }()
-	for _, most := range []uint64{2, 1} { // the table is known the second time
-		before := b.d.Stats().Done
-		var buf bytes.Buffer
-		if _, err := r.WriteRangeTo(&buf, pieceSize+5, 10); err != nil || buf.String() != data[pieceSize+5:][:10] {
-			t.Errorf("WriteRangeTo = %q, %v", buf.String(), err)
-		}
-		if n := b.d.Stats().Done - before; n > most {
-			t.Errorf("%d operations, want at most %d", n, most)
-		}
+	if least[0] > 2 || least[1] > 1 { // the table is known the second time
+		t.Errorf("%d operations, want at most 2 and 1", least)
 	}
 }
 

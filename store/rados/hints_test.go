@@ -4,6 +4,7 @@ package rados
 
 import (
 	"bytes"
+	"math"
 	"strings"
 	"testing"
 
@@ -59,11 +60,15 @@ func TestOpen_Guesses(t *testing.T) {
 	put(first)
 	get(first)
 	knows(true)
-	d.quiet(t) // what the PUT left to do
-	before := d.Stats().Done
-	get(first)
-	if n := d.Stats().Done - before; n > 4 { // head, and 1, 3 and 1 MiB
-		t.Errorf("%d operations", n)
+	d.quiet(t)                      // what the PUT left to do
+	least := uint64(math.MaxUint64) // of some: what is done behind answers may come between
+	for try := 0; try < 5 && least > 4; try++ {
+		before := d.Stats().Done
+		get(first)
+		least = min(least, d.Stats().Done-before)
+	}
+	if least > 4 { // head, and 1, 3 and 1 MiB
+		t.Errorf("%d operations", least)
 	}
 	put(second)
 	get(second)

@@ -36,12 +36,12 @@ func (f *indexes) abandon(t testing.TB, x *index, n int) (tags []store.OpID) {
 // sweepUntil sweeps by one gateway until done says that it is enough.
 func sweepUntil(t testing.TB, x *index, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(busyTime); !done(); time.Sleep(10 * time.Millisecond) {
 		if _, err := x.sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("a minute of sweeping was not enough")
+			t.Fatalf("%v of sweeping were not enough", busyTime)
 		}
 	}
 }
@@ -145,7 +145,8 @@ func TestIndex_FoldsSums(t *testing.T) {
 
 func TestIndex_Drop(t *testing.T) {
 	f := newIndexes(t, 2)
-	f.limit(func(l *indexLimits) { l.drop, l.split, l.frozen = 50*time.Millisecond, 40, 5*time.Second })
+	// A drop gives up after ten times its limit.
+	f.limit(func(l *indexLimits) { l.drop, l.split, l.frozen = time.Second, 40, 5*time.Second })
 	f.keys = 200
 	f.load(t, 4, 60, func() {})
 	f.settled(t)

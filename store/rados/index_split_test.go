@@ -59,7 +59,7 @@ func TestIndex_SplitStopped(t *testing.T) {
 		want     int // shards
 	}{
 		{"index.split.copying", time.Minute, 1},
-		{"index.split.copied", 3 * time.Second, 1},
+		{"index.split.copied", 10 * time.Second, 1}, // a split that is not stopped has to be made in that time
 		{"index.split.gone", time.Minute, 2},
 	} {
 		t.Run(tt.point, func(t *testing.T) {

@@ -169,7 +169,7 @@ func newTestEnv(t testing.TB, pool, ns string, heads headReader) *indexEnv {
 // drain waits until all that was begun has ended.
 func (f *indexes) drain(t testing.TB) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(busyTime); ; time.Sleep(5 * time.Millisecond) {
 		n := 0
 		for _, p := range f.omap(t, spaceMarks) {
 			n += len(p)

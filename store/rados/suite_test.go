@@ -14,6 +14,10 @@ import (
 
 func TestMain(m *testing.M) { cephtest.Main(m) }
 
+// busyTime is how long the cluster, or what is done behind requests, may take for
+// anything on a busy machine.
+const busyTime = 5 * time.Minute
+
 // testPlace is a namespace of its own on the shared cluster.
 type testPlace struct{ conf, pool, data, namespace string }
 

@@ -221,8 +221,7 @@ func (f *fsck) removeLeak(ctx context.Context, b *fsckBucket, r tailRun) error {
 		}
 	}
 	return f.eachTail(ctx, max(1, int64(r.used)), int64(r.listed), func(n int64) error {
-		_, err := f.d.removeTail(ctx, b.bid, r.tag, n)
-		return err
+		return f.d.removeTail(ctx, b.bid, r.tag, n)
 	})
 }
 

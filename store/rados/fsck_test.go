@@ -371,7 +371,7 @@ var damages = []struct {
 	}},
 	{"owner gone", kinds(FindingReferenceLost), true, func(s *sick) {
 		seg := s.head("large").current.segments[0]
-		_, _, err := s.d.disown(s.t.Context(), tailsName{s.b.bid, seg.tag})
+		_, err := s.d.disown(s.t.Context(), tailsName{s.b.bid, seg.tag})
 		s.must(err)
 	}},
 	{"list of references lost", kinds(FindingReferenceLost), true, func(s *sick) {

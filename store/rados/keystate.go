@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	librados "herald/rados"
@@ -140,30 +141,49 @@ func (s *segment) holder() store.OpID {
 }
 
 // removeUnknownTails removes the tails of an upload of which nobody knows how
-// long it was: they were written tailsAtOnce beside each other.
+// long it was.
 func (d *Driver) removeUnknownTails(ctx context.Context, bid string, tag store.OpID) error {
-	gone, was, err := d.disown(ctx, tailsName{bid, tag})
+	tails := tailsName{bid, tag}
+	gone, err := d.disown(ctx, tails)
+	if err == nil && gone {
+		var last int64
+		if last, err = d.lastTail(ctx, tails); err == nil {
+			err = d.removeDown(ctx, tails, last)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("remove the tails of %s: %w", tag, err)
 	}
-	if !gone {
-		return nil
-	}
-	missing := 1
-	if was {
-		missing = 0
-	}
-	for n := int64(1); missing <= 2*tailsAtOnce; n++ {
-		there, err := d.removeTail(ctx, bid, tag, n)
-		if err != nil {
-			return fmt.Errorf("remove the tails of %s: %w", tag, err)
-		}
-		missing++
-		if there {
-			missing = 0
-		}
-	}
 	return nil
+}
+
+// lastTail returns the number of the last tail; 0: none follows the first. Some
+// may be missing before it: tails are written tailsAtOnce beside each other, and
+// removed removeAtOnce, the last first.
+func (d *Driver) lastTail(ctx context.Context, tails tailsName) (last int64, err error) {
+	for from := int64(1); err == nil && from <= last+removeAtOnce; from += removeAtOnce {
+		var mu sync.Mutex // guards last
+		err = each(numbers(from, from+removeAtOnce), func(n int64) error {
+			op := librados.NewRead()
+			op.Stat()
+			_, err := d.data.Operate(ctx, tailOID(tails.bid, tails.tag, n), op, 0)
+			if err == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				last = max(last, n)
+			}
+			return ignoreAbsent(err)
+		})
+	}
+	return last, err
+}
+
+// numbers are those from first up to, not including, end.
+func numbers(first, end int64) (list []int64) {
+	for n := first; n < end; n++ {
+		list = append(list, n)
+	}
+	return list
 }
 
 const (

@@ -231,27 +231,24 @@ func (d *Driver) release(ctx context.Context, tails *segment, h tailsName) error
 }
 
 // disown lets the owner of tails let go of them. gone tells that nobody holds
-// them, and the first was removed; was, that it was there.
-func (d *Driver) disown(ctx context.Context, tails tailsName) (gone, was bool, err error) {
+// them, and the first is not there (any more).
+func (d *Driver) disown(ctx context.Context, tails tailsName) (gone bool, err error) {
 	op := librados.NewWrite()
 	op.AssertExists()
 	op.CmpXattr(xattrRefs, librados.Equal, nil)
 	op.Remove()
 	_, err = d.data.Operate(ctx, tailOID(tails.bid, tails.tag, 0), op, librados.FullForce)
 	switch {
-	case err == nil:
-		return true, true, nil
-	case errors.Is(err, syscall.ENOENT):
-		return true, false, nil
+	case err == nil, errors.Is(err, syscall.ENOENT):
+		return true, nil
 	case !errors.Is(err, librados.ErrMismatch):
-		return false, false, err
+		return false, err
 	}
-	gone, err = d.changeRefs(ctx, tails, func(r *refSet) (bool, error) {
+	return d.changeRefs(ctx, tails, func(r *refSet) (bool, error) {
 		changed := !r.ownerGone
 		r.ownerGone = true
 		return changed || len(r.holders) == 0, nil
 	}, librados.FullForce)
-	return gone, gone, err
 }
 
 // changeRefs changes who holds tails, by one guarded operation on the first of

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"syscall"
 
 	librados "herald/rados"
 	"herald/store"
@@ -187,7 +186,7 @@ func (t *tailWriter) discard() {
 // others hold references to them. Those that are not there are no error.
 func (d *Driver) removeTails(ctx context.Context, bid string, s segment) error {
 	name := tailsName{bid, s.tag}
-	gone, _, err := d.disown(ctx, name)
+	gone, err := d.disown(ctx, name)
 	if err != nil || !gone {
 		return err
 	}
@@ -196,33 +195,28 @@ func (d *Driver) removeTails(ctx context.Context, bid string, s segment) error {
 
 // removeRest removes what follows the first tail, which is gone.
 func (d *Driver) removeRest(ctx context.Context, tails tailsName, size int64) error {
-	var wg sync.WaitGroup
-	var mu sync.Mutex // guards first
-	var first error
-	room := make(chan struct{}, removeAtOnce)
-	for n := int64(1); n < tailCount(size); n++ {
-		room <- struct{}{}
-		wg.Go(func() {
-			if _, err := d.removeTail(ctx, tails.bid, tails.tag, n); err != nil {
-				mu.Lock()
-				first = errors.Join(first, err)
-				mu.Unlock()
-			}
-			<-room
-		})
-	}
-	wg.Wait()
-	return first
+	return d.removeDown(ctx, tails, tailCount(size)-1)
 }
 
-// removeTail removes a tail that is not the first; it tells whether there was
-// one.
-func (d *Driver) removeTail(ctx context.Context, bid string, tag store.OpID, n int64) (bool, error) {
+// removeDown removes the tails up to a number, but not the first: the last of
+// them first, and none before those after it are gone. So whoever goes on where
+// it was broken off finds what is left (lastTail).
+func (d *Driver) removeDown(ctx context.Context, tails tailsName, last int64) error {
+	for end := last + 1; end > 1; end -= removeAtOnce {
+		err := each(numbers(max(1, end-removeAtOnce), end), func(n int64) error {
+			return d.removeTail(ctx, tails.bid, tails.tag, n)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeTail removes a tail that is not the first.
+func (d *Driver) removeTail(ctx context.Context, bid string, tag store.OpID, n int64) error {
 	op := librados.NewWrite()
 	op.Remove()
 	_, err := d.data.Operate(ctx, tailOID(bid, tag, n), op, librados.FullForce)
-	if errors.Is(err, syscall.ENOENT) {
-		return false, nil
-	}
-	return err == nil, err
+	return ignoreAbsent(err)
 }

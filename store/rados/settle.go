@@ -252,7 +252,7 @@ func (s *shard) settleKey(w *shardWrite, k *settling, gone map[*indexCall]bool) 
 func (s *shard) makeEntries(w *shardWrite, k *settling) error {
 	w.expect(omapKey(spaceCurrent, k.key), k.entry)
 	c := &indexChange{now: k.head.entry()}
-	c.garbage = slices.ContainsFunc(k.calls, func(c *indexCall) bool { return c.repair })
+	c.garbage = slices.ContainsFunc(k.calls, func(c *indexCall) bool { return c.repair || c.change != nil && c.change.garbage })
 	if k.entry != nil {
 		var err error
 		if c.was, err = decodeIndexEntry(k.key, k.entry); err != nil {

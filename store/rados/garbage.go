@@ -72,6 +72,13 @@ func (r *readers) end(h *hold) (free []func()) {
 	return free
 }
 
+// held tells whether somebody holds a key.
+func (r *readers) held(k headKey) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.open[k]) > 0
+}
+
 // after runs f when all that hold a key now have released it.
 func (r *readers) after(k headKey, f func()) {
 	r.mu.Lock()
@@ -235,13 +242,14 @@ func decodeNote(b []byte) (size int64, at time.Time, err error) {
 }
 
 // collectNotes removes the tails that a head notes as used by nothing, whose
-// gateway did not: left tells that there are notes which are too young.
+// gateway did not: left tells that there are notes which are too young, or of
+// what somebody here may still read.
 func (d *Driver) collectNotes(ctx context.Context, k headKey) (left bool, err error) {
 	var garbage []segment
 	err = eachPair(ctx, d.heads, k.oid(), "", keyGarbage, func(p librados.Pair) bool {
 		tag, ok := store.ParseOpID(strings.TrimPrefix(p.Key, keyGarbage))
 		size, at, err := decodeNote(p.Value)
-		if !ok || err != nil || time.Since(at) < noteAge {
+		if !ok || err != nil || time.Since(at) < noteAge || d.readers.held(k) {
 			left = true
 			return true
 		}

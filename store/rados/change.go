@@ -37,8 +37,7 @@ type change struct {
 // sentEdit is an edit that was sent to the head's OSD.
 type sentEdit struct {
 	*edit
-	out    store.Outcome
-	former *outcome
+	out store.Outcome
 }
 
 // newTag returns a name for a change or an upload of bytes.
@@ -245,7 +244,7 @@ func (c *change) attempt(ctx context.Context, h *head) (e *edit, out store.Outco
 			return nil, out, false, err
 		}
 	}
-	c.sent = &sentEdit{e, out, former}
+	c.sent = &sentEdit{e, out}
 	again, err = d.writeHead(ctx, e)
 	d.changed.of(e.headKey).Add(1)
 	if err != nil || again {
@@ -258,7 +257,6 @@ func (c *change) attempt(ctx context.Context, h *head) (e *edit, out store.Outco
 // made sees to what follows when the edit that was sent was made.
 func (c *change) made() {
 	d, e := c.b.d, c.sent.edit
-	d.ops.moved(c.sent.former, e)
 	c.mark.end(e.indexed())
 	d.removeLater(c.b.head(c.key), e.garbage)
 }

@@ -27,6 +27,7 @@ type edit struct {
 	add, remove       []store.Info    // noncurrent versions that came and went
 	garbage           []segment       // that nothing uses afterwards
 	listed            bool            // what a listing shows has changed
+	foreign           bool            // the outcome that it keeps is of an op of another gateway
 }
 
 func newEdit(h *head, tag, op store.OpID) *edit {
@@ -204,7 +205,7 @@ func (e *edit) indexed() indexChange {
 	}
 	return indexChange{
 		was: listedEntry(&e.state, e.attrs), now: listedEntry(&e.next, attrs), add: e.add, remove: e.remove,
-		garbage: len(e.garbage) > 0,
+		garbage: len(e.garbage) > 0 || e.foreign, // who forgets that op need not look here
 	}
 }
 

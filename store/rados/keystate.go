@@ -234,26 +234,28 @@ func (d *Driver) sweepHead(ctx context.Context, bid, key string) (done bool, err
 
 // forgetOld removes the bars of what can happen no more from a head, and
 // outcomes of ops that were forgotten. left tells that there are bars which are
-// too young.
+// too young, or outcomes that somebody may still ask for.
 func (d *Driver) forgetOld(ctx context.Context, k headKey) (left bool, err error) {
 	var past []string
 	for _, space := range []string{keyBar, keyOutcome} {
 		var bad error
 		err := eachPair(ctx, d.heads, k.oid(), "", space, func(p librados.Pair) bool {
 			id, ok := store.ParseOpID(p.Key[len(space):])
+			needed := false
 			switch {
 			case !ok:
+				return true
 			case space == keyBar:
-				if time.Since(opTime(id)) > barAge {
-					past = append(past, p.Key)
-				} else {
-					left = true
-				}
-			case time.Since(opTime(id)) > barAge: // who forgets one may be about to remove it
+				needed = time.Since(opTime(id)) <= barAge
+			default:
 				var line *headKey
-				if line, bad = d.ops.line(ctx, id); line == nil && bad == nil {
-					past = append(past, p.Key)
-				}
+				line, bad = d.ops.line(ctx, id)
+				needed = line != nil
+			}
+			if needed {
+				left = true
+			} else if bad == nil {
+				past = append(past, p.Key)
 			}
 			return bad == nil
 		})

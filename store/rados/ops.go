@@ -31,7 +31,7 @@ var _ store.SharedOutcomes = (*ops)(nil)
 // liveOp is an op of this process that was not forgotten.
 type liveOp struct {
 	head  headKey
-	moved bool // its outcome is in the head's omap, as another op followed
+	moves int // how often its outcome went, or was to go, to the head's omap, as another op followed
 }
 
 // opCall is a call for the log: one line more, or less.
@@ -158,11 +158,14 @@ func (o *ops) drop(op store.OpID) {
 	o.log.addLater(&opCall{op: op})
 }
 
-// forgotten lets this process forget one of its ops.
-func (o *ops) forgotten(op store.OpID) {
+// forgotten lets this process forget one of its ops, and returns what it knew of
+// it, nil for nothing.
+func (o *ops) forgotten(op store.OpID) *liveOp {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	l := o.live[op]
 	delete(o.live, op)
+	return l
 }
 
 // own returns what this process knows of one of its ops, nil for nothing.
@@ -208,24 +211,25 @@ func (o *ops) former(ctx context.Context, e *edit) (*outcome, error) {
 	if e.op.IsZero() || e.state.op.IsZero() || e.state.op == e.op {
 		return nil, nil
 	}
-	if o.own(e.state.op) == nil {
+	if !o.moves(e.state.op) {
 		if k, err := o.line(ctx, e.state.op); err != nil || k == nil {
 			return nil, err
 		}
+		e.foreign = true
 	}
 	return e.state.outcome, nil
 }
 
-// moved notes that an outcome went to the head's omap.
-func (o *ops) moved(former *outcome, e *edit) {
-	if former == nil {
-		return
-	}
+// moves notes that the outcome of an op of this process is going to the head's
+// omap, before it does; false: it is not one of them.
+func (o *ops) moves(op store.OpID) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if l := o.live[e.state.op]; l != nil {
-		l.moved = true
+	l := o.live[op]
+	if l != nil {
+		l.moves++
 	}
+	return l != nil
 }
 
 // Settle implements store.Outcomes. The linearization point of a bar is an
@@ -432,19 +436,27 @@ func (o *ops) Forget(ctx context.Context, refs ...store.OpRef) error {
 	return nil
 }
 
+// forget forgets an op. One of this process is known not to be in the omap of its
+// head, but if another op followed; that may happen until its line is gone.
 func (o *ops) forget(ctx context.Context, ref store.OpRef) error {
 	own := o.own(ref.ID)
-	if own != nil && !own.moved {
-		err := o.submit(ctx, &opCall{op: ref.ID})
-		if err == nil {
-			// Moved meanwhile: the head has it for nothing.
-			own = o.own(ref.ID)
-			o.forgotten(ref.ID)
-		}
-		if err != nil || own == nil || !own.moved {
+	if own == nil || own.moves > 0 {
+		if err := o.forgetInHead(ctx, ref, own); err != nil {
 			return err
 		}
 	}
+	if err := o.submit(ctx, &opCall{op: ref.ID}); err != nil {
+		return err
+	}
+	if last := o.forgotten(ref.ID); own != nil && last != nil && last.moves > own.moves {
+		return o.forgetInHead(ctx, ref, last)
+	}
+	return nil
+}
+
+// forgetInHead removes what the omap of a head has of an op. A change that is to
+// put it there meanwhile meets another version of the head.
+func (o *ops) forgetInHead(ctx context.Context, ref store.OpRef, own *liveOp) error {
 	k, err := o.line(ctx, ref.ID)
 	if err != nil {
 		return err
@@ -462,12 +474,6 @@ func (o *ops) forget(ctx context.Context, ref store.OpRef) error {
 	op := librados.NewWrite()
 	op.AssertExists()
 	op.OmapRm(keyOutcome+ref.ID.String(), keyBar+ref.ID.String())
-	if _, err := o.d.heads.Operate(ctx, k.oid(), op, 0); err != nil && !errors.Is(err, syscall.ENOENT) {
-		return err
-	}
-	err = o.submit(ctx, &opCall{op: ref.ID})
-	if err == nil {
-		o.forgotten(ref.ID)
-	}
-	return err
+	_, err = o.d.heads.Operate(ctx, k.oid(), op, 0)
+	return ignoreAbsent(err)
 }

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	librados "herald/rados"
 	"herald/store"
@@ -185,6 +187,7 @@ func TestSweepHead_Bars(t *testing.T) {
 	for _, name := range []string{keyBar + old.String(), keyBar + young.String(), keyOutcome + old.String(), keyOutcome + young.String()} {
 		s.note("small", name, encodeOutcome(&outcome{}))
 	}
+	s.opLine(young.String(), s.b.head("small"))
 	left := func(want ...string) {
 		t.Helper()
 		var names []string
@@ -201,10 +204,96 @@ func TestSweepHead_Bars(t *testing.T) {
 	}
 	left(keyBar+young.String(), keyOutcome+young.String())
 	s.do(s.d.heads, s.b.head("small").oid(), func(op *librados.WriteOp) { op.OmapRm(keyBar + young.String()) })
+	if done, err := s.d.sweepHead(t.Context(), s.b.bid, "small"); done || err != nil {
+		t.Errorf("sweepHead = %t, %v: there is an outcome that was not forgotten", done, err)
+	}
+	left(keyOutcome + young.String())
+	s.do(s.d.heads, oidOps, func(op *librados.WriteOp) { op.OmapRm(young.String()) })
 	if done, err := s.d.sweepHead(t.Context(), s.b.bid, "small"); !done || err != nil {
 		t.Errorf("sweepHead = %t, %v", done, err)
 	}
-	left(keyOutcome + young.String())
+	left()
+}
+
+// outcomes are the outcomes in the omap of a head.
+func (d *Driver) outcomes(t *testing.T, k headKey) (names []string) {
+	t.Helper()
+	err := eachPair(t.Context(), d.heads, k.oid(), "", keyOutcome, func(p librados.Pair) bool {
+		names = append(names, p.Key)
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// TestOps_ForgottenWhileAnotherFollows: an op is forgotten while the next one of
+// its key, which has seen that it was not, writes the head. Nothing of it is left
+// there.
+func TestOps_ForgottenWhileAnotherFollows(t *testing.T) {
+	var meanwhile atomic.Pointer[func() error]
+	d := newPlace(t).open(t, Options{Fault: func(point string) error {
+		if point == "head.write" {
+			if f := meanwhile.Swap(nil); f != nil {
+				return (*f)()
+			}
+		}
+		return nil
+	}})
+	defer func() { _ = d.Close() }()
+	if err := d.CreateBucket(t.Context(), "bucket"); err != nil {
+		t.Fatal(err)
+	}
+	b, err := d.OpenBucket(t.Context(), "bucket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := store.OpRef{ID: store.NewOpID(), Bucket: "bucket", Key: "k"}
+	for i, op := range []store.OpID{first.ID, store.NewOpID()} {
+		if i > 0 {
+			forget := func() error { return d.Outcomes().Forget(t.Context(), first) }
+			meanwhile.Store(&forget)
+		}
+		if _, err := storetest.PutObject(t.Context(), b, "k", "data", store.CommitOptions{Op: op}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left := d.outcomes(t, b.(*bucket).head("k")); len(left) > 0 {
+		t.Errorf("the head still has %q", left)
+	}
+}
+
+// TestOps_ForgottenWhereAnotherFollowed: a gateway forgets its op without a look
+// at the head, where another gateway kept the outcome. A sweep finds that.
+func TestOps_ForgottenWhereAnotherFollowed(t *testing.T) {
+	a, b, atA, atB := twoGateways(t)
+	first := store.OpRef{ID: store.NewOpID(), Bucket: "bucket", Key: "k"}
+	for _, at := range []store.Bucket{atA, atB} {
+		op := first.ID
+		if at == atB {
+			op = store.NewOpID()
+		}
+		if _, err := storetest.PutObject(t.Context(), at, "k", "data", store.CommitOptions{Op: op}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Outcomes().Forget(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	x := atB.(*bucket).x
+	shards, _, err := x.all(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.quiet(t)
+	shards[0].x.env.limits.head = time.Nanosecond
+	if err := shards[0].sweepHeads(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left := b.outcomes(t, atB.(*bucket).head("k")); len(left) > 0 {
+		t.Errorf("the head still has %q", left)
+	}
 }
 
 // TestSweep_NameOfADeletedBucket: who deleted a bucket died before he took its

@@ -61,3 +61,28 @@ func TestClockSetBack(t *testing.T) {
 		t.Errorf("the group is kept for %v", left)
 	}
 }
+
+// TestLock_NoEnd has a lock as a server keeps it that was killed while it wrote
+// that to its file, and began the transaction only: it has a holder, and no end.
+// Others have it free after the time of a lease.
+func TestLock_NoEnd(t *testing.T) {
+	s := redistest.Start(t)
+	h := newHarness(t, s.URL(), Options{})
+	l, ctx := h.d.Locker(), t.Context()
+	for _, fields := range [][]any{nil, {"ttl"}, {"ttl", "token"}} {
+		name := fmt.Sprint("l", len(fields))
+		dead, err := l.Acquire(ctx, name, "dead", time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		holder := h.d.lockKeys(name)[0]
+		s.Do("PERSIST", holder)
+		if len(fields) > 0 {
+			s.Do(append([]any{"HDEL", holder}, fields...)...)
+		}
+		redistest.Eventually(t, "the dead one's lock is free", func() bool {
+			next, err := l.Acquire(ctx, name, "next", time.Second)
+			return err == nil && next.Fence() > dead.Fence()
+		})
+	}
+}

@@ -5,14 +5,16 @@
 -- ARGV: owner; milliseconds of the lease; token of the call
 -- Reply: the fence; 0 when another owner holds the lock. An owner that holds it
 --   has its lease extended; another's that would last longer than it was taken
---   for, since the server's clock was set back, is cut to that. Fences grow by
+--   for, since the server's clock was set back, is cut to that, and one that has
+--   no end gets one: the server did not keep all of what took it. Fences grow by
 --   at least the microseconds of the server's clock, so that they grow also past
 --   those of which the server lost the record. O(1).
 local call = redis.call
 local held = call('HMGET', KEYS[1], 'owner', 'fence', 'ttl')
 if held[1] and held[1] ~= ARGV[1] then
-  if held[3] and call('PTTL', KEYS[1]) > tonumber(held[3]) then
-    call('PEXPIRE', KEYS[1], held[3])
+  local left = call('PTTL', KEYS[1])
+  if left < 0 or held[3] and left > tonumber(held[3]) then
+    call('PEXPIRE', KEYS[1], held[3] or ARGV[2])
   end
   return 0
 end

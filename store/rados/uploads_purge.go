@@ -142,15 +142,21 @@ func (d *Driver) dropUpload(ctx context.Context, bid, _, id string) error {
 		if err != nil {
 			return err
 		}
-		switch {
-		case u.end.state == uploadCompleting:
-			err = d.settleUpload(ctx, u)
-		case u.end.state == uploadLive:
-			_, err = d.setEnd(ctx, u, uploadEnd{state: uploadAborted}, nil)
-		default:
+		if u.end.ended() {
 			return d.purge(ctx, u)
 		}
-		if err != nil {
+		end := uploadEnd{state: uploadAborted}
+		if u.end.state == uploadCompleting {
+			yes, _, err := d.cameTrue(ctx, u)
+			if err != nil {
+				return err
+			}
+			if yes {
+				end = u.end
+				end.state = uploadCompleted
+			} // else it never will: no change of the bucket does
+		}
+		if _, err := d.setEnd(ctx, u, end, nil); err != nil {
 			return err
 		}
 	}

@@ -185,3 +185,28 @@ func TestUploads_DeletedBucket(t *testing.T) {
 		t.Errorf("tails are left: %v", tails)
 	}
 }
+
+// TestUploads_DeletedBucketOfOneSealed: a gateway died before it completed an
+// upload, and the bucket is deleted. Nothing of it is left, no head either.
+func TestUploads_DeletedBucketOfOneSealed(t *testing.T) {
+	b := uploadBuckets(t, newPlace(t), nil)[0]
+	d := b.d
+	id, parts := beginUpload(t, b, "k", "small", strings.Repeat("x", tailSize+1))
+	if _, _, err := b.seal(t.Context(), "k", id, parts); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.DeleteBucket(t.Context(), testBucket); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := b.x.sweep(t.Context()); !gone || err != nil {
+		t.Fatalf("sweep = %t, %v", gone, err)
+	}
+	for oid, err := range d.heads.Objects(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := parseObjectName(oid); n.bid == b.bid {
+			t.Errorf("%s is left", oid)
+		}
+	}
+}

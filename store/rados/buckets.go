@@ -138,11 +138,11 @@ func (d *Driver) absentBucket(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = readLayout(ctx, d.heads, r.bid)
+	l, err := readLayout(ctx, d.heads, r.bid)
 	switch {
-	case err == nil:
+	case err == nil && !l.Deleted:
 		return store.ErrBucketAlreadyExists
-	case !errors.Is(err, store.ErrNoSuchBucket):
+	case err != nil && !errors.Is(err, store.ErrNoSuchBucket):
 		return err
 	}
 	if err := d.removeName(ctx, name, r.bid, values[0]); !errors.Is(err, store.ErrNoSuchBucket) {
@@ -189,9 +189,16 @@ func (d *Driver) DeleteBucket(ctx context.Context, name string) error {
 	case err != nil && !errors.Is(err, store.ErrNoSuchBucket): // else its deleter may have died before the next step
 		return storeError(what, err)
 	}
+	deleted := err == nil
 	ctx, cancel := detached(ctx)
 	defer cancel()
-	return d.removeName(ctx, name, r.bid, values[0])
+	if err = d.removeName(ctx, name, r.bid, values[0]); err == nil && !deleted {
+		return store.ErrNoSuchBucket // since another deleted it
+	}
+	if deleted && errors.Is(err, store.ErrNoSuchBucket) {
+		return nil // a sweep, or who makes it again, was faster
+	}
+	return err
 }
 
 // removeName takes a bucket whose index has ended out of root; line is what

@@ -1,0 +1,51 @@
+//go:build rados
+
+package rados
+
+import (
+	"errors"
+	"sync"
+	"testing"
+
+	"herald/store"
+)
+
+// TestCreateBucket_AfterAnUnfinishedDeletion: who deleted a bucket died before he
+// took its name away. It is no bucket any more.
+func TestCreateBucket_AfterAnUnfinishedDeletion(t *testing.T) {
+	s := newSick(t)
+	r, err := s.d.lookup(t.Context(), "empty")
+	s.must(err)
+	s.must(openIndex(s.d.indexEnv(), r.bid).drop(t.Context()))
+	s.must(s.d.CreateBucket(t.Context(), "empty"))
+	b, err := s.d.OpenBucket(t.Context(), "empty")
+	s.must(err)
+	if _, err := b.List(t.Context(), store.ListOptions{Max: 1}); err != nil {
+		t.Errorf("list the new one: %v", err)
+	}
+	s.d.wantWell(t, store.FsckOptions{})
+}
+
+// TestDeleteBucket_WhileAnotherMakesIt: a bucket is deleted by one gateway, and
+// made again by another as soon as that goes. Each of them is told what it did.
+func TestDeleteBucket_WhileAnotherMakesIt(t *testing.T) {
+	a, b, _, _ := twoGateways(t)
+	for range 50 {
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := a.DeleteBucket(t.Context(), "bucket"); err != nil {
+				t.Errorf("DeleteBucket = %v", err)
+			}
+		})
+		wg.Go(func() {
+			err := store.ErrBucketAlreadyExists
+			for errors.Is(err, store.ErrBucketAlreadyExists) {
+				err = b.CreateBucket(t.Context(), "bucket")
+			}
+			if err != nil {
+				t.Errorf("CreateBucket = %v", err)
+			}
+		})
+		wg.Wait()
+	}
+}

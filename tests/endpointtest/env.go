@@ -26,7 +26,7 @@ import (
 )
 
 // Patience is how long anything may take on a busy machine.
-const Patience = 120 * time.Second
+const Patience = 300 * time.Second
 
 // Env is a gateway and its first user. Its methods fail the test.
 type Env struct {

@@ -27,7 +27,7 @@ import (
 )
 
 // patience is how long an event may take on a busy machine.
-const patience = 120 * time.Second
+const patience = 300 * time.Second
 
 // client is a user of a gateway.
 type client struct {

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"herald/tests/gatewaytest"
 )
 
 // mood is how a sink takes a request.
@@ -56,6 +58,12 @@ func newSink(t testing.TB, protocol string, moods func(n int) mood) *sink {
 	t.Helper()
 	s := &sink{t: t, moods: moods}
 	s.Server = httptest.NewUnstartedServer(s)
+	_ = s.Listener.Close()                                  // nobody connected
+	l, err := net.Listen("tcp", gatewaytest.FreeAddress(t)) // which nobody takes when it is closed for a while
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Listener = l
 	s.Config.ErrorLog = nil
 	switch s.EnableHTTP2 = protocol == "h2"; protocol {
 	case "":

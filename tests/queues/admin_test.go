@@ -73,7 +73,7 @@ func TestMigrate_InUse(t *testing.T) {
 	place := r.URL() + "?namespace=used"
 	var all []*env
 	for range 2 {
-		e := newEnv(t, gatewaytest.Options{Args: []string{"--queue", place, "--queue-lease", "2s"}})
+		e := newEnv(t, gatewaytest.Options{Args: []string{"--queue", place, "--queue-lease", "20s"}})
 		e.check(e.g.Run())
 		all = append(all, e)
 	}

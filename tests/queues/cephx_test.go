@@ -114,7 +114,7 @@ func TestRADOS_CephxRefused(t *testing.T) {
 			e := newEnv(t, gatewaytest.Options{Args: []string{
 				"--queue", "rados://" + pool + "/shop", "--queue.rados.conf", conf, "--queue.rados.user", "herald",
 			}})
-			err := e.g.Launch()
+			err := e.launch()
 			if log := e.g.Log(10_000); err == nil || !strings.Contains(log, tt.want) || strings.Contains(log, key) {
 				t.Errorf("start = %v, want an error with %q\n%s", err, tt.want, log)
 			}

@@ -29,7 +29,7 @@ import (
 )
 
 // patience is how long things may take on a busy machine.
-const patience = 60 * time.Second
+const patience = 300 * time.Second
 
 const topicName = "uploads"
 
@@ -173,6 +173,39 @@ func (e *env) awayAndBack(away, back func()) {
 	slices.Sort(got) // they have different keys
 	if strings.Join(got, " ") != want {
 		e.t.Errorf("events = %q, want %q", got, want)
+	}
+}
+
+// launch is Launch of a gateway that is to refuse its queues' server. A gateway
+// that has no answer from it in time starts without, and says so; then it is
+// started once more.
+func (e *env) launch() error {
+	e.t.Helper()
+	slow := func() int { return strings.Count(e.g.Log(1<<20), "queue does not answer") }
+	for end := time.Now().Add(patience); ; {
+		before := slow()
+		err := e.g.Launch()
+		if err != nil || slow() == before || time.Now().After(end) {
+			return err
+		}
+		e.check(e.g.Stop())
+	}
+}
+
+// wantUnready wants readiness to be refused, and the reason to have a text as soon
+// as the server has said so.
+func (e *env) wantUnready(text string) {
+	e.t.Helper()
+	var status int
+	var queue string
+	for end := time.Now().Add(patience); ; {
+		status, queue = e.ready()
+		if status != 503 || strings.Contains(queue, text) || time.Now().After(end) {
+			break
+		}
+	}
+	if status != 503 || !strings.Contains(queue, text) {
+		e.t.Errorf("readiness = %d, queue %q, want 503 and %q", status, queue, text)
 	}
 }
 

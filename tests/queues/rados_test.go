@@ -54,7 +54,7 @@ func TestRADOS_Refused(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newEnv(t, gatewaytest.Options{Args: tt.args})
-			if err := e.g.Launch(); err == nil || !strings.Contains(e.g.Log(4000), tt.want) {
+			if err := e.launch(); err == nil || !strings.Contains(e.g.Log(4000), tt.want) {
 				t.Errorf("start = %v, want an error with %q\n%s", err, tt.want, e.g.Log(4000))
 			}
 		})

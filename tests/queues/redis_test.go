@@ -37,9 +37,7 @@ func TestRedis_Full(t *testing.T) {
 	r := redistest.Start(t, "--maxmemory", "1")
 	e := newEnv(t, gatewaytest.Options{Args: []string{"--queue", r.URL()}})
 	e.check(e.g.Launch())
-	if status, queue := e.ready(); status != 503 || !strings.Contains(queue, "OOM") {
-		t.Errorf("readiness = %d, queue %q, want 503 and what the server says", status, queue)
-	}
+	e.wantUnready("OOM")
 	r.Do("CONFIG", "SET", "maxmemory", "0")
 	e.check(e.g.WaitReady())
 	sink := newEndpoint(t)
@@ -74,7 +72,7 @@ func TestRedis_Refused(t *testing.T) {
 				env = append(env, "HERALD_QUEUE_REDIS_TLS_CA=/no-such-file")
 			}
 			e := newEnv(t, gatewaytest.Options{Env: env})
-			err := e.g.Launch()
+			err := e.launch()
 			if err == nil || !strings.Contains(e.g.Log(4000), tt.want) || strings.Contains(e.g.Log(4000), "s3cr3t") {
 				t.Errorf("start = %v, want an error with %q and without the password\n%s", err, tt.want, e.g.Log(4000))
 			}
@@ -145,7 +143,7 @@ func TestRedis_ACL(t *testing.T) {
 // the reservations of the original for its own.
 func TestRedis_Copy(t *testing.T) {
 	r := redistest.Start(t)
-	args := []string{"--queue", r.URL(), "--queue-lease", "2s"}
+	args := []string{"--queue", r.URL(), "--queue-lease", "20s"} // longer than a machine stalls: the copy is served when it ends
 	original := newEnv(t, gatewaytest.Options{Args: args})
 	original.check(original.g.Run())
 	sink := newEndpoint(t)
@@ -159,9 +157,7 @@ func TestRedis_Copy(t *testing.T) {
 	original.check(original.g.Run())
 	twin := newEnv(t, gatewaytest.Options{Data: data, Args: args})
 	twin.check(twin.g.Launch())
-	if status, queue := twin.ready(); status != 503 || !strings.Contains(queue, "copy") {
-		t.Errorf("readiness of the copy = %d, queue %q, want 503 and why", status, queue)
-	}
+	twin.wantUnready("copy")
 	twin.wantUnavailable("PUT to the copy", twin.put("watched", "a", "1"))
 	original.check(original.put("watched", "b", "1"))
 	sink.want(t, 1)

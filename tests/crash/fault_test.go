@@ -96,7 +96,7 @@ func rare(point string) bool {
 func (w *world) dieAt(point string) {
 	w.t.Helper()
 	for try := 0; ; try++ {
-		if try == 5 {
+		if try == 6 {
 			w.t.Errorf("fault point %s was not reached", point)
 			break
 		}

@@ -27,7 +27,7 @@ func newS3(endpoint string) *s3.Client {
 }
 
 // opTimeout is longer than any op takes: only a kill cuts it.
-const opTimeout = time.Minute
+const opTimeout = 5 * time.Minute
 
 // manyVersions is how many a key has before old ones are mostly deleted.
 const manyVersions = 12

@@ -278,7 +278,7 @@ func (w *world) check(after string) {
 
 func (w *world) awaitEmpty(topic string) {
 	w.t.Helper()
-	deadline := time.Now().Add(2 * time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	for {
 		var stats struct {
 			Topic struct{ Reservations, Entries int } `json:"Topic Stats"`

@@ -34,7 +34,7 @@ import (
 
 const (
 	// patience is how long what happens at once may take on a busy machine.
-	patience = 60 * time.Second
+	patience = 300 * time.Second
 	// lookPatience is for what radosgw does when it looks for queues, every
 	// 30 s; lockPatience for what has to wait for the end of its lock, 90 s.
 	lookPatience = 30*time.Second + patience

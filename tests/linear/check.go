@@ -12,7 +12,7 @@ import (
 
 // checkTime is how long the history of a key in a round may take to be checked.
 // What takes longer is not known to be right, which counts as wrong.
-const checkTime = time.Minute
+const checkTime = 5 * time.Minute
 
 // round is what happened to a key in a round.
 type round struct {

@@ -24,7 +24,7 @@ import (
 
 // opTimeout is longer than a gateway takes to answer, even when the cluster
 // is away for a while.
-const opTimeout = 90 * time.Second
+const opTimeout = 5 * time.Minute
 
 // partSize is that of all parts but the last.
 const partSize = 5 << 20

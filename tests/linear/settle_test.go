@@ -29,7 +29,7 @@ import (
 )
 
 // patience is how long things may take that have to come true.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // compression of one of the buckets, where the store has it.
 const compression = "zstd"

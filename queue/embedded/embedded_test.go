@@ -2,20 +2,20 @@ package embedded
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"herald/journal"
 	"herald/queue"
 	"herald/queue/locktest"
 	"herald/queue/queuetest"
+	"herald/tests/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leaktest.Main(m)) }
 
 // harness has a driver and its journal in one directory.
 type harness struct {

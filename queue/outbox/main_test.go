@@ -3,15 +3,16 @@
 package outbox
 
 import (
+	"os"
 	"testing"
 
+	"herald/tests/leaktest"
 	"herald/tests/redistest"
 
 	goredis "github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
 	goredis.SetLogger(silence{})
-	goleak.VerifyTestMain(m, redistest.Redials())
+	os.Exit(leaktest.Main(m, redistest.Redials()))
 }

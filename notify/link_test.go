@@ -51,6 +51,12 @@ func (l *link) heal() {
 	}
 }
 
+func (l *link) isCut() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cut != nil
+}
+
 func (l *link) slow(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -212,8 +218,13 @@ type linkedLocker struct {
 	l *link
 }
 
+// Acquire is carried out also when nobody waits for its answer any more, unless
+// the link is cut.
 func (k linkedLocker) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (queue.Lease, error) {
 	if err := k.l.call(ctx, "acquire"); err != nil {
+		if !k.l.isCut() {
+			_, _ = k.Locker.Acquire(context.WithoutCancel(ctx), name, owner, ttl)
+		}
 		return nil, err
 	}
 	lease, err := k.Locker.Acquire(ctx, name, owner, ttl)

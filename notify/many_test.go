@@ -339,6 +339,27 @@ func TestMany_StoppedProcess(t *testing.T) {
 	})
 }
 
+// A gateway that is told to stop while its call for a lease is under way has no
+// use for it, and gives it back: others would have to wait until it ends.
+func TestMany_StopInAcquire(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t, Options{})
+		l := newLink(f.queues)
+		l.slow(300 * time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		h, _, err := takeLease(ctx, l.Locker(), "l", "me", 30*time.Second)
+		if err == nil {
+			h.release()
+			t.Error("a lease that nobody wants any more")
+		}
+		time.Sleep(releaseTimeout)
+		if _, _, err := takeLease(t.Context(), f.queues.Locker(), "l", "other", time.Second); err != nil {
+			t.Errorf("a moment later: %v", err)
+		}
+	})
+}
+
 // The lease is looked at before each push.
 func TestMany_NoPushAfterLease(t *testing.T) {
 	f := newFleet(t, quick())

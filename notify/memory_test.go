@@ -46,16 +46,13 @@ func TestMemory_ManyDeadTopics(t *testing.T) {
 	}
 	before := heapInUse()
 	r.run()
-	deadline := time.Now().Add(2 * time.Minute)
-	for _, dead := r.claimed(); dead < int64(topics); _, dead = r.claimed() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d of %d topics are known to be dead", dead, topics)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	inTime(t, "all dead topics to be known as such", func() bool {
+		_, dead := r.claimed()
+		return dead >= int64(topics)
+	})
 	// Each worker looks at its share at least twice a second.
 	var used int64
-	for {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		if used = heapInUse() - before; used < 2*most+int64(topics)*(64<<10) {
 			break
 		}
@@ -67,9 +64,7 @@ func TestMemory_ManyDeadTopics(t *testing.T) {
 	}
 	t.Logf("%d topics: %d KiB in use", topics, used>>10)
 	r.fillQueue(live, keys)
-	for len(sink.got()) < backlog && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond)
-	}
+	inTime(t, "the events of the live topic", func() bool { return len(sink.got()) >= backlog })
 	if n := len(sink.got()); n != backlog {
 		t.Errorf("%d of %d events of the live topic came", n, backlog)
 	}

@@ -136,6 +136,7 @@ func TestKafka_Sharing(t *testing.T) {
 func TestKafka_NoBroker(t *testing.T) {
 	for _, ack := range []string{"broker", "none"} {
 		e := kafkaEndpoint("kafka://127.0.0.1:1", "kafka-ack-level", ack)
+		e.ConnectTimeout, e.Timeout = brokerTimeout, 5*time.Second // a pause of the machine is shorter
 		p, err := openPusher(e)
 		if err != nil {
 			t.Fatal(err)

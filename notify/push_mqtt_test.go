@@ -169,8 +169,7 @@ func TestMQTTPusher_Trouble(t *testing.T) {
 	broker := brokertest.StartMosquitto(t, brokertest.MosquittoOptions{})
 	proxy := brokertest.NewProxy(t, broker.Addr)
 	p := openMQTT(t, nil, "mqtt://"+proxy.Addr, "t", "", 2*time.Second)
-	p.(*mqttPusher).links.idle = 300 * time.Millisecond
-	wantStatus(t, "before", p.Push(t.Context(), []Event{recordEvent("a")}), Acked)
+	pushUntilAcked(t, p, recordEvent("a")) // in less than two seconds, on a machine that does not pause
 	broker.Pause()
 	wantStatus(t, "paused", p.Push(t.Context(), []Event{recordEvent("b")}), Retry)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -184,9 +183,12 @@ func TestMQTTPusher_Trouble(t *testing.T) {
 	wantStatus(t, "dead", p.Push(t.Context(), []Event{recordEvent("e")}), Retry)
 	broker.Start()
 	pushUntilAcked(t, p, recordEvent("e"))
+	lazy := openMQTT(t, nil, "mqtt://"+proxy.Addr, "t", "", time.Minute)
+	lazy.(*mqttPusher).links.idle = 300 * time.Millisecond
+	wantStatus(t, "first", lazy.Push(t.Context(), []Event{recordEvent("f")}), Acked)
 	before := proxy.Connections()
 	for deadline := time.Now().Add(time.Minute); proxy.Connections() == before; time.Sleep(500 * time.Millisecond) { // it is idle then
-		wantStatus(t, "idle", p.Push(t.Context(), []Event{recordEvent("f")}), Acked)
+		wantStatus(t, "idle", lazy.Push(t.Context(), []Event{recordEvent("f")}), Acked)
 		if time.Now().After(deadline) {
 			t.Fatal("an idle connection stays")
 		}

@@ -73,7 +73,7 @@ func (f *fleet) settled(topic string, shards int, among ...*fleetMember) {
 // longUntil polls for what depends on leases, on a busy machine.
 func longUntil(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(3 * time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited too long for %s", what)

@@ -17,7 +17,7 @@ import (
 // unless they end it or tell of missing events.
 func hear(t *testing.T, c <-chan LiveEvent) LiveEvent {
 	t.Helper()
-	patience := time.After(30 * time.Second)
+	patience := time.After(2 * time.Minute)
 	for {
 		select {
 		case e, ok := <-c:
@@ -211,7 +211,9 @@ func TestListen_Slow(t *testing.T) {
 
 // TestListen_Forgotten: when nobody listens for long, nothing is logged, and
 // the log goes.
-func TestListen_Forgotten(t *testing.T) {
+func TestListen_Forgotten(t *testing.T) { bubble(t, listenForgotten) }
+
+func listenForgotten(t *testing.T) {
 	opt := quick()
 	opt.ListenKeep = 2 * time.Second
 	r := newRig(t, opt)

@@ -10,17 +10,10 @@ import (
 	"herald/store"
 )
 
-// patient is quick for pushes that are sent once, on a machine that is slow.
-func patient() Options {
-	opt := quick()
-	opt.ConnectTimeout, opt.PushTimeout = 30*time.Second, 30*time.Second
-	return opt
-}
-
 // TestTarget_SlowUpload: a topic was changed while a body came in. The event goes
 // to where the topic points now, and the way there stays open.
 func TestTarget_SlowUpload(t *testing.T) {
-	r := newRig(t, patient())
+	r := newRig(t, quick())
 	before, now := newSink(t, nil), newSink(t, nil)
 	r.notify(rule("n", r.topic("t", before.URL), Filter{}))
 	r.run()
@@ -61,7 +54,7 @@ func TestTarget_ClosedByAnother(t *testing.T) {
 // TestTargets_KeepNew: a look at the topics that began before a topic was made
 // does not close its way.
 func TestTargets_KeepNew(t *testing.T) {
-	r := newRig(t, patient())
+	r := newRig(t, quick())
 	pushing, goOn := make(chan bool), make(chan bool)
 	sink := newSink(t, func(Record) int {
 		pushing <- true
@@ -113,7 +106,7 @@ func TestSynchronous_Panic(t *testing.T) {
 // TestSynchronous_TopicChanged: a change of the topic closes the connections of
 // the endpoint as it was, with what is on its way.
 func TestSynchronous_TopicChanged(t *testing.T) {
-	r := newRig(t, patient())
+	r := newRig(t, quick())
 	sink := newSink(t, nil)
 	arrived, hang := make(chan struct{}), make(chan struct{})
 	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {

@@ -51,7 +51,7 @@ func TestManyQueues(t *testing.T) {
 	const topics = 1100
 	opt := quick()
 	opt.Shards = 1
-	opt.PushTimeout = time.Minute // on a slow machine so many at once take long, and none is to be sent twice
+	opt.PushTimeout = 5 * time.Minute // on a slow machine so many at once take long, and none is to be sent twice
 	r := newRig(t, opt)
 	sink := newSink(t, nil)
 	var rules []Rule
@@ -61,7 +61,7 @@ func TestManyQueues(t *testing.T) {
 	r.notify(rules...)
 	r.run()
 	r.put("k", "e")
-	deadline := time.Now().Add(2 * time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	for len(sink.got()) < topics && time.Now().Before(deadline) {
 		time.Sleep(10 * time.Millisecond)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -260,27 +261,29 @@ func TestPlaces(t *testing.T) {
 func TestClock(t *testing.T) {
 	for _, off := range []time.Duration{0, 300 * time.Millisecond, time.Hour, -time.Hour} {
 		t.Run(fmt.Sprint(off), func(t *testing.T) {
-			now := time.Now()
-			c := &clock{now: func() time.Time { return now }}
-			c.sample(now.Add(-off), time.Now())
-			if got := c.timeOf(c.stamp()); !got.Equal(now) {
-				t.Errorf("now comes back as %v, is %v", got, now)
-			}
-			old := now.Add(-time.Minute)
-			if got := c.timeOf(c.stampOf(old)); !got.Equal(old) {
-				t.Errorf("%v comes back as %v", old, got)
-			}
-			if age := time.Duration(c.stamp() - c.stampOf(old)); age != time.Minute {
-				t.Errorf("a minute is %v", age)
-			}
-			server := now.Add(-off)
-			if d := time.Unix(0, c.stamp()).Sub(server).Abs(); d > steady+time.Second {
-				t.Errorf("the stamp is %v off the cluster's time", d)
-			}
-			now = now.Add(2 * time.Hour) // the caller's clock jumps
-			if d := time.Unix(0, c.stamp()).Sub(server).Abs(); d > steady+time.Minute {
-				t.Errorf("after a jump the stamp is %v off", d)
-			}
+			synctest.Test(t, func(t *testing.T) { // time stands still
+				now := time.Now()
+				c := &clock{now: func() time.Time { return now }}
+				c.sample(now.Add(-off), time.Now())
+				if got := c.timeOf(c.stamp()); !got.Equal(now) {
+					t.Errorf("now comes back as %v, is %v", got, now)
+				}
+				old := now.Add(-time.Minute)
+				if got := c.timeOf(c.stampOf(old)); !got.Equal(old) {
+					t.Errorf("%v comes back as %v", old, got)
+				}
+				if age := time.Duration(c.stamp() - c.stampOf(old)); age != time.Minute {
+					t.Errorf("a minute is %v", age)
+				}
+				server := now.Add(-off)
+				if d := time.Unix(0, c.stamp()).Sub(server).Abs(); d > steady+time.Second {
+					t.Errorf("the stamp is %v off the cluster's time", d)
+				}
+				now = now.Add(2 * time.Hour) // the caller's clock jumps
+				if d := time.Unix(0, c.stamp()).Sub(server).Abs(); d > steady+time.Minute {
+					t.Errorf("after a jump the stamp is %v off", d)
+				}
+			})
 		})
 	}
 }

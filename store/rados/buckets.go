@@ -3,6 +3,7 @@
 package rados
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -186,19 +187,40 @@ func (d *Driver) DeleteBucket(ctx context.Context, name string) error {
 	switch {
 	case errors.Is(err, store.ErrBucketNotEmpty):
 		return store.ErrBucketNotEmpty
-	case err != nil && !errors.Is(err, store.ErrNoSuchBucket): // else its deleter may have died before the next step
+	case err != nil && !errors.Is(err, store.ErrNoSuchBucket):
 		return storeError(what, err)
 	}
 	deleted := err == nil
+	if !deleted {
+		if err := d.awaitDeleter(ctx, name, values[0]); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := detached(ctx)
 	defer cancel()
-	if err = d.removeName(ctx, name, r.bid, values[0]); err == nil && !deleted {
-		return store.ErrNoSuchBucket // since another deleted it
-	}
-	if deleted && errors.Is(err, store.ErrNoSuchBucket) {
+	if err = d.removeName(ctx, name, r.bid, values[0]); deleted && errors.Is(err, store.ErrNoSuchBucket) {
 		return nil // a sweep, or who makes it again, was faster
 	}
 	return err
+}
+
+// deleterPatience is how long who ended a bucket's index has to take its name
+// away, before he is taken for dead.
+const deleterPatience = 2 * time.Second
+
+// awaitDeleter waits for another who ended a bucket's index; line is what root has
+// of it. Errors: store.ErrNoSuchBucket: he has taken its name away.
+func (d *Driver) awaitDeleter(ctx context.Context, name string, line []byte) error {
+	for begin := time.Now(); time.Since(begin) < deleterPatience; wait(ctx, 20*time.Millisecond) {
+		now, err := d.roots.fetch(ctx, []string{rootBucket + name})
+		if err != nil {
+			return storeError("delete bucket "+name, err)
+		}
+		if !bytes.Equal(now[0], line) {
+			return store.ErrNoSuchBucket
+		}
+	}
+	return nil
 }
 
 // removeName takes a bucket whose index has ended out of root; line is what

@@ -49,3 +49,36 @@ func TestDeleteBucket_WhileAnotherMakesIt(t *testing.T) {
 		wg.Wait()
 	}
 }
+
+// TestDeleteBucket_ByTwo: of two gateways that delete a bucket one does it. Where
+// that one dies before the name is gone, who comes later does.
+func TestDeleteBucket_ByTwo(t *testing.T) {
+	a, b, _, _ := twoGateways(t)
+	for range 30 {
+		var errs [2]error
+		var wg sync.WaitGroup
+		for i, d := range []*Driver{a, b} {
+			wg.Go(func() { errs[i] = d.DeleteBucket(t.Context(), "bucket") })
+		}
+		wg.Wait()
+		if (errs[0] == nil) == (errs[1] == nil) || !errors.Is(errors.Join(errs[:]...), store.ErrNoSuchBucket) {
+			t.Fatalf("DeleteBucket = %v, want one to do it", errs)
+		}
+		if err := a.CreateBucket(t.Context(), "bucket"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := b.lookup(t.Context(), "bucket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := openIndex(a.indexEnv(), r.bid).drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.DeleteBucket(t.Context(), "bucket"); err != nil {
+		t.Errorf("DeleteBucket after one that was broken off = %v", err)
+	}
+	if err := b.DeleteBucket(t.Context(), "bucket"); !errors.Is(err, store.ErrNoSuchBucket) {
+		t.Errorf("DeleteBucket again = %v", err)
+	}
+}

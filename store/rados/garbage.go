@@ -178,7 +178,7 @@ func (t *trash) run(ctx context.Context) {
 }
 
 // next waits for the oldest item to be due and takes it. When the driver is
-// being closed, all are due.
+// being closed, what is not due is left to a sweep: its notes remain.
 func (t *trash) next() (item trashItem, ok bool) {
 	for {
 		t.mu.Lock()
@@ -189,13 +189,16 @@ func (t *trash) next() (item trashItem, ok bool) {
 		}
 		item = t.items[0]
 		left := time.Until(item.due)
-		if left <= 0 || t.bytes > trashBytes || len(t.items) > trashItems || t.d.closing() {
+		if left <= 0 || t.bytes > trashBytes || len(t.items) > trashItems {
 			t.items = t.items[1:]
 			t.bytes -= item.bytes
 			t.mu.Unlock()
 			return item, true
 		}
 		t.mu.Unlock()
+		if t.d.closing() {
+			return item, false
+		}
 		timer := time.NewTimer(left)
 		select {
 		case <-timer.C:

@@ -207,6 +207,13 @@ func (m *mark) end(change indexChange) {
 	m.x.put(c)
 }
 
+// endRepaired is end for what the head is to be asked of, and swept for.
+func (m *mark) endRepaired() {
+	c := newIndexCall(callEnd, m)
+	c.repair = true
+	m.x.put(c)
+}
+
 // settle ends a change of which it is not known whether it happened. If it did
 // not, it never will.
 func (m *mark) settle() {

@@ -283,7 +283,10 @@ func (o *ops) settle(ctx context.Context, ref store.OpRef) (store.Outcome, error
 		if h.omap[keyBar+id] != nil {
 			return store.Outcome{}, store.ErrNoSuchOp
 		}
-		again, err := o.d.bar(ctx, h, ref.ID)
+		again, err := o.barHead(ctx, h, ref.ID)
+		if errors.Is(err, store.ErrNoSuchBucket) { // whose heads change no more
+			err = store.ErrNoSuchOp
+		}
 		if err != nil {
 			return store.Outcome{}, err
 		}
@@ -291,6 +294,23 @@ func (o *ops) settle(ctx context.Context, ref store.OpRef) (store.Outcome, error
 			return store.Outcome{}, store.ErrNoSuchOp
 		}
 	}
+}
+
+// barHead is Driver.bar for an op of which the index may know nothing. Where the
+// head is made for the bar, that is announced as a change of the key is, so that
+// a sweep finds it. Errors: store.ErrNoSuchBucket.
+func (o *ops) barHead(ctx context.Context, h *head, id store.OpID) (again bool, err error) {
+	if h.guard != 0 {
+		return o.d.bar(ctx, h, id)
+	}
+	begins, cancel := o.d.begins(ctx)
+	defer cancel()
+	m, err := o.d.index(h.bid).begin(begins, h.headKey.key, newTag())
+	if err != nil {
+		return false, err
+	}
+	defer m.endRepaired()
+	return o.d.bar(ctx, h, id)
 }
 
 // outcomeOf returns what the head knows of an op, nil for nothing. Its place in

@@ -326,3 +326,30 @@ func TestMarkGone(t *testing.T) {
 	s.d.quiet(t)
 	s.d.wantWell(t, store.FsckOptions{})
 }
+
+// TestSettle_WithoutAHead: the head that is made for a bar goes with it.
+func TestSettle_WithoutAHead(t *testing.T) {
+	a, _, atA, _ := twoGateways(t)
+	ref := store.OpRef{ID: store.NewOpID(), Bucket: "bucket", Key: "k"}
+	if _, err := a.Outcomes().Settle(t.Context(), ref); !errors.Is(err, store.ErrNoSuchOp) {
+		t.Fatalf("Settle = %v", err)
+	}
+	if _, err := storetest.PutObject(t.Context(), atA, "k", "data", store.CommitOptions{Op: ref.ID}); !errors.Is(err, store.ErrOpBarred) {
+		t.Errorf("put of a barred op = %v", err)
+	}
+	if err := a.Outcomes().Forget(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	a.quiet(t)
+	shards, _, err := atA.(*bucket).x.all(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	shards[0].x.env.limits.head = time.Nanosecond
+	if err := shards[0].sweepHeads(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := a.readHead(t.Context(), atA.(*bucket).head("k"), headRead{}); err != nil || h.guard != 0 {
+		t.Errorf("the head is still there: %+v, %v", h, err)
+	}
+}

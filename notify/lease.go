@@ -50,11 +50,25 @@ func (c leaseContext) Err() error {
 }
 
 // takeLease acquires a lock. work carries ctx's values but not its end: it
-// ends with the lease. Errors: queue.ErrLocked.
+// ends with the lease. When ctx ends meanwhile the answer is waited for a while:
+// a lease that nobody knows of would keep others off until it runs out.
+// Errors: queue.ErrLocked.
 func takeLease(ctx context.Context, l queue.Locker, name, owner string, ttl time.Duration) (h *holding, work context.Context, err error) {
-	lease, err := l.Acquire(ctx, name, owner, ttl)
-	if err != nil {
+	if ctx.Err() != nil {
+		return nil, nil, ctx.Err()
+	}
+	asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(releaseTimeout, cancel) })()
+	lease, err := l.Acquire(asking, name, owner, ttl)
+	switch {
+	case err != nil && asking.Err() != nil:
+		return nil, nil, ctx.Err()
+	case err != nil:
 		return nil, nil, err
+	case ctx.Err() != nil:
+		giveBack(lease)
+		return nil, nil, ctx.Err()
 	}
 	inner, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	h = &holding{lease: lease, ttl: ttl, end: end, until: lease.Expires()}
@@ -153,7 +167,11 @@ func (h *holding) release() {
 	}
 	h.mu.Unlock()
 	h.renewing.Wait()
+	giveBack(h.lease)
+}
+
+func giveBack(lease queue.Lease) {
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
-	_ = h.lease.Release(ctx) // without an answer it runs out
+	_ = lease.Release(ctx) // without an answer it runs out
 }

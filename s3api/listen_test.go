@@ -26,7 +26,7 @@ func TestListen(t *testing.T) {
 	f.wantError(400, codeInvalidArgument, call{method: "GET", path: "/bkt?events=&ping=-1"})
 	f.wantError(403, codeAccessDenied, call{user: "bob", method: "GET", path: "/bkt?events=s3:ObjectRemoved:*"})
 
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	req := f.request(call{method: "GET", path: "/bkt?events=s3%3AObjectRemoved%3A%2A&prefix=a%2F&suffix=.txt"})
 	resp, err := f.http.Client().Do(req.WithContext(ctx))

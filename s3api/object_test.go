@@ -171,7 +171,7 @@ func (f *fixture) rawRequest(text string) string {
 		f.t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	if _, err := c.Write([]byte(text)); err != nil {
 		f.t.Fatal(err)
 	}
@@ -386,7 +386,7 @@ func TestDeleteObject_Unversioned(t *testing.T) {
 // events returns the names of the next n events of a bucket, after do ran.
 func (f *fixture) events(bucket string, n int, do func()) []string {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	c, err := f.notify.Listen(ctx, notify.ListenRequest{Bucket: bucket})
 	if err != nil {

@@ -341,7 +341,7 @@ func (f *fixture) rawConn(text string) (net.Conn, *bufio.Reader) {
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		f.t.Fatal(err)
 	}
 	if _, err := io.WriteString(conn, text); err != nil {

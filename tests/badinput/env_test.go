@@ -129,7 +129,7 @@ func wire(t *testing.T, g *gatewaytest.Gateway, raw []byte, closeWrite bool) (an
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(60 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(3 * time.Minute))
 	if _, err := conn.Write(raw); err != nil {
 		return answer{}, err
 	}

@@ -33,7 +33,7 @@ func TestSlowClients(t *testing.T) {
 	ok(t, g, "PUT", "/bucket/x", "x")
 	began := time.Now()
 	for _, c := range conns {
-		_ = c.SetReadDeadline(time.Now().Add(40 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(2 * time.Minute))
 		if _, err := c.Read(make([]byte, 1000)); err != nil && os.IsTimeout(err) {
 			t.Fatalf("a client that sends no header is still connected after %s", time.Since(began))
 		}
@@ -69,7 +69,7 @@ func TestFullDisk(t *testing.T) {
 	for i := range min(n, 4) {
 		ok(t, g, "DELETE", "/bucket/big-"+strconv.Itoa(i), "")
 	}
-	deadline := time.Now().Add(30 * time.Second) // freed blocks come back at the filesystem's next commit
+	deadline := time.Now().Add(3 * time.Minute) // freed blocks come back at the filesystem's next commit
 	for {
 		a := request{method: "PUT", path: "/bucket/again", body: body, hash: unsigned}.send(t, g)
 		if a.status == 200 {

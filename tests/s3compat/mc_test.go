@@ -117,7 +117,7 @@ type watcher struct {
 // makes events of a key that is not waited for until one comes.
 func (mc *tool) watch(awake func(), args ...string) *watcher {
 	mc.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	cmd := exec.CommandContext(ctx, mc.bin, append([]string{"--json", "watch"}, args...)...)
 	cmd.Env = mc.env
 	out, err := cmd.StdoutPipe()

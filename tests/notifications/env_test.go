@@ -32,7 +32,7 @@ import (
 
 // patience is how long an event may take on a busy machine; those of a gateway
 // that was killed are looked at each half minute where several share a store.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // env is a gateway and one user of it.
 type env struct {

@@ -114,7 +114,11 @@ func TestLifecycleTwoGateways(t *testing.T) {
 	if n := len(r.all()); n != 2*len(all) {
 		t.Errorf("%d events arrived, want %d", n, 2*len(all))
 	}
-	mine, theirs := one.ended("current"), other.ended("current")
+	var mine, theirs int
+	one.eventually("each object is counted", func() bool {
+		mine, theirs = one.ended("current"), other.ended("current")
+		return mine+theirs >= len(all)
+	})
 	t.Logf("of %d objects one gateway ended %d, the other %d", len(all), mine, theirs)
 	if mine+theirs != len(all) || one.ended("failed")+other.ended("failed") > 0 {
 		t.Errorf("%d and %d objects were ended, want %d; %d and %d failures", mine, theirs, len(all), one.ended("failed"), other.ended("failed"))

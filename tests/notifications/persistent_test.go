@@ -105,11 +105,13 @@ func TestPersistentTopicConfigs(t *testing.T) {
 		ttl, max, sleep  string
 		wantTTL, wantMax string
 	}{
-		{"ttl", "time_to_live", "2", "None", "None", "2", "None"},
-		{"max retries", "max_retries", "None", "3", "1", "None", "3"},
+		// All are there together for long enough, also on a slow machine.
+		{"ttl", "time_to_live", "15", "None", "None", "15", "None"},
+		{"max retries", "max_retries", "None", "3", "5", "None", "3"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			e := newEnv(t)
 			bucket := e.bucket()
 			endpoint := dead(t)
@@ -160,9 +162,10 @@ func TestPersistentTopicConfigs(t *testing.T) {
 
 // TestAttemptsSurviveRestart: max_retries counts across a restart.
 func TestAttemptsSurviveRestart(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	bucket := e.bucket()
-	e.notify(bucket, "n", e.topic("t", dead(t), "persistent", "true", "max_retries", "6", "retry_sleep_duration", "1"), created, removed)
+	e.notify(bucket, "n", e.topic("t", dead(t), "persistent", "true", "max_retries", "9", "retry_sleep_duration", "2"), created, removed)
 	e.put(bucket, "k", "x")
 	attempts := func() int {
 		var dump []struct{ Attempts int }

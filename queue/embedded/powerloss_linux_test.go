@@ -19,7 +19,7 @@ import (
 // it was acked; what was acked may have come back.
 func TestPowerLoss(t *testing.T) {
 	fs := powerloss.Mount(t, 128)
-	jopt := journal.Options{SegmentBytes: 2 << 20, CheckpointInterval: 20 * time.Millisecond}
+	jopt := journal.Options{SegmentBytes: 2 << 20, CheckpointInterval: 20 * time.Millisecond, StallTimeout: time.Hour} // workers end with the power only
 	h := &harness{dir: filepath.Join(fs.Dir, "data"), jopt: jopt, opts: Options{TailBytes: 4000, SegmentBytes: 20_000}, now: time.Now()}
 	h.opts.Now = h.Now
 	rounds := 8

@@ -35,7 +35,7 @@ func TestDeleteBucket_WhileOpened(t *testing.T) {
 	}()
 	select {
 	case <-ended:
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		t.Fatal("stuck")
 	}
 	stop()

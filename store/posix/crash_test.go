@@ -130,7 +130,7 @@ func (v *victim) guarded(f func() error) (ended bool, err error) {
 		return true, err
 	case <-v.frozen:
 		return false, nil
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		panic("stuck")
 	}
 }

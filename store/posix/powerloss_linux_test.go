@@ -238,10 +238,10 @@ func runChild(t *testing.T, fs *powerloss.FS, test string, o any) (log [powerCli
 			}
 			if what == "done" {
 				log[client].done = n + 1
+				once.Do(func() { close(first) })
 			} else {
 				log[client].begun = n + 1
 			}
-			once.Do(func() { close(first) })
 		}
 	}()
 	<-first

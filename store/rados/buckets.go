@@ -106,6 +106,20 @@ func (d *Driver) CreateBucket(ctx context.Context, name string) error {
 	if err := createIndex(ctx, d.indexEnv(), r.bid); err != nil {
 		return storeError(what, err)
 	}
+	err := d.nameBucket(ctx, name, &r)
+	if errors.Is(err, store.ErrBucketAlreadyExists) {
+		d.bg.start(func(ctx context.Context) {
+			if err := openIndex(d.indexEnv(), r.bid).drop(ctx); err != nil {
+				d.log.Warn("remove the index of a bucket that was made twice", "bucket", name, "id", r.bid, "err", err)
+			}
+		})
+	}
+	return err
+}
+
+// nameBucket adds a bucket to root. Errors: store.ErrBucketAlreadyExists,
+// store.ErrUnknownOutcome.
+func (d *Driver) nameBucket(ctx context.Context, name string, r *bucketRecord) error {
 	op := librados.NewWrite()
 	op.Create(false)
 	op.OmapCmp(rootBucket+name, librados.Equal, nil)
@@ -115,17 +129,10 @@ func (d *Driver) CreateBucket(ctx context.Context, name string) error {
 	case err == nil:
 		d.roots.wrote(version)
 		return nil
-	case errors.Is(err, librados.ErrMismatch):
-		d.bg.start(func(ctx context.Context) {
-			if err := openIndex(d.indexEnv(), r.bid).drop(ctx); err != nil {
-				d.log.Warn("remove the index of a bucket that was made twice", "bucket", name, "id", r.bid, "err", err)
-			}
-		})
-		return store.ErrBucketAlreadyExists
-	case unsure(err):
+	case errors.Is(err, librados.ErrMismatch), unsure(err):
 		return d.createdInSpite(ctx, name, r.bid, err)
 	}
-	return storeError(what, err)
+	return storeError("create bucket "+name, err)
 }
 
 // absentBucket answers nil if there is no bucket of that name. One whose
@@ -152,7 +159,8 @@ func (d *Driver) absentBucket(ctx context.Context, name string) error {
 	return nil
 }
 
-// createdInSpite finds out whether a bucket was made when the answer was lost.
+// createdInSpite finds out whether a bucket was made when the answer was lost, or
+// was that there is one: the cluster may refuse what it made when it comes again.
 func (d *Driver) createdInSpite(ctx context.Context, name, bid string, cause error) error {
 	ctx, cancel := detached(ctx)
 	defer cancel()
@@ -163,6 +171,9 @@ func (d *Driver) createdInSpite(ctx context.Context, name, bid string, cause err
 			return nil
 		}
 		return store.ErrBucketAlreadyExists
+	}
+	if err == nil && errors.Is(cause, librados.ErrMismatch) {
+		return store.ErrBucketAlreadyExists // then
 	}
 	return fmt.Errorf("create bucket %s: %w: %w", name, store.ErrUnknownOutcome, cause)
 }

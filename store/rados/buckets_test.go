@@ -82,3 +82,25 @@ func TestDeleteBucket_ByTwo(t *testing.T) {
 		t.Errorf("DeleteBucket again = %v", err)
 	}
 }
+
+// TestCreateBucket_MadeAndRefused: the cluster makes a bucket, and refuses that
+// when it comes again.
+func TestCreateBucket_MadeAndRefused(t *testing.T) {
+	s := newSick(t)
+	r := &bucketRecord{bid: newID(), created: 1}
+	s.must(createIndex(t.Context(), s.d.indexEnv(), r.bid))
+	for range 2 {
+		if err := s.d.nameBucket(t.Context(), "again", r); err != nil {
+			t.Errorf("nameBucket = %v", err)
+		}
+	}
+	if err := s.d.nameBucket(t.Context(), "again", &bucketRecord{bid: newID()}); !errors.Is(err, store.ErrBucketAlreadyExists) {
+		t.Errorf("nameBucket of another = %v", err)
+	}
+	s.d.quiet(t)
+	b, err := s.d.OpenBucket(t.Context(), "again")
+	s.must(err)
+	if _, err := b.List(t.Context(), store.ListOptions{Max: 1}); err != nil {
+		t.Errorf("list it: %v", err)
+	}
+}

@@ -57,17 +57,22 @@ func (r *records) Put(ctx context.Context, name string, value []byte, version ui
 	for made == 0 || made == version {
 		made = rand.Uint64()
 	}
-	op := librados.NewWrite()
-	op.Create(false)
-	op.OmapCmp(recordVersion+name, librados.Equal, recordBytes(version))
-	op.OmapSet(
-		librados.Pair{Key: recordVersion + name, Value: recordBytes(made)},
-		librados.Pair{Key: recordValue + name, Value: value},
-	)
-	if err := r.change(ctx, name, op, version, made); err != nil {
+	if err := r.change(ctx, name, putRecord(name, value, version, made), version, made); err != nil {
 		return 0, err
 	}
 	return made, nil
+}
+
+// putRecord takes a record from one version to another.
+func putRecord(name string, value []byte, from, to uint64) *librados.WriteOp {
+	op := librados.NewWrite()
+	op.Create(false)
+	op.OmapCmp(recordVersion+name, librados.Equal, recordBytes(from))
+	op.OmapSet(
+		librados.Pair{Key: recordVersion + name, Value: recordBytes(to)},
+		librados.Pair{Key: recordValue + name, Value: value},
+	)
+	return op
 }
 
 // Delete implements store.Records. Its linearization point is the operation
@@ -97,19 +102,22 @@ func (r *records) change(ctx context.Context, name string, op *librados.WriteOp,
 	case err == nil:
 		r.cache.changed(ctx, version)
 		return nil
-	case errors.Is(err, librados.ErrMismatch), errors.Is(err, syscall.ENOENT):
+	case conflict(err):
 		r.cache.forget()
-		return store.ErrRecordConflict
 	case !unsure(err):
 		return storeError("write record "+name, err)
 	}
-	// Nobody else can have made this version; a removal cannot be told from
-	// another's.
+	// Nobody else can have made this version, also where the cluster refused what
+	// it had made when it came again; a removal cannot be told from another's.
 	ctx, cancel := detached(ctx)
 	defer cancel()
-	if now, e := r.version(ctx, name); e == nil && now == to && from != to {
+	now, e := r.version(ctx, name)
+	switch {
+	case e == nil && now == to && from != to && (to != 0 || !conflict(err)):
 		r.cache.changed(ctx, 0)
 		return nil
+	case conflict(err):
+		return store.ErrRecordConflict
 	}
 	return fmt.Errorf("write record %s: %w: %w", name, store.ErrUnknownOutcome, err)
 }

@@ -3,6 +3,7 @@ package redistest
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -20,7 +21,7 @@ func TestRestart(t *testing.T) {
 func TestCuttingProxy(t *testing.T) {
 	s := Start(t)
 	p := StartCuttingProxy(t, s.Addr)
-	c := redis.NewClient(&redis.Options{Addr: p.Addr, MaxRetries: -1})
+	c := redis.NewClient(&redis.Options{Addr: p.Addr, MaxRetries: -1, DialTimeout: time.Minute, ReadTimeout: time.Minute, WriteTimeout: time.Minute})
 	defer func() { _ = c.Close() }()
 	p.CutAfter(3)
 	for i := range 5 {

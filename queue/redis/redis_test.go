@@ -4,23 +4,24 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 
 	"herald/queue"
 	"herald/queue/locktest"
 	"herald/queue/queuetest"
+	"herald/tests/leaktest"
 	"herald/tests/redistest"
 )
 
 func TestMain(m *testing.M) {
 	goredis.SetLogger(silence{})
-	goleak.VerifyTestMain(m, redistest.Redials())
+	os.Exit(leaktest.Main(m, redistest.Redials()))
 }
 
 // silence is a logger for the client library.

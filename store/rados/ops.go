@@ -283,7 +283,7 @@ func (o *ops) settle(ctx context.Context, ref store.OpRef) (store.Outcome, error
 		if h.omap[keyBar+id] != nil {
 			return store.Outcome{}, store.ErrNoSuchOp
 		}
-		again, err := o.barHead(ctx, h, ref.ID)
+		again, err := o.d.barAnnounced(ctx, h, ref.ID)
 		if errors.Is(err, store.ErrNoSuchBucket) { // whose heads change no more
 			err = store.ErrNoSuchOp
 		}
@@ -294,23 +294,6 @@ func (o *ops) settle(ctx context.Context, ref store.OpRef) (store.Outcome, error
 			return store.Outcome{}, store.ErrNoSuchOp
 		}
 	}
-}
-
-// barHead is Driver.bar for an op of which the index may know nothing. Where the
-// head is made for the bar, that is announced as a change of the key is, so that
-// a sweep finds it. Errors: store.ErrNoSuchBucket.
-func (o *ops) barHead(ctx context.Context, h *head, id store.OpID) (again bool, err error) {
-	if h.guard != 0 {
-		return o.d.bar(ctx, h, id)
-	}
-	begins, cancel := o.d.begins(ctx)
-	defer cancel()
-	m, err := o.d.index(h.bid).begin(begins, h.headKey.key, newTag())
-	if err != nil {
-		return false, err
-	}
-	defer m.endRepaired()
-	return o.d.bar(ctx, h, id)
 }
 
 // outcomeOf returns what the head knows of an op, nil for nothing. Its place in
@@ -342,6 +325,23 @@ func (d *Driver) bar(ctx context.Context, h *head, id store.OpID) (again bool, e
 		return true, nil
 	}
 	return false, err
+}
+
+// barAnnounced is bar where the index may know nothing of the key. If the head is
+// made for the bar, that is announced as a change is, so that a sweep finds it.
+// Errors: store.ErrNoSuchBucket.
+func (d *Driver) barAnnounced(ctx context.Context, h *head, id store.OpID) (again bool, err error) {
+	if h.guard != 0 {
+		return d.bar(ctx, h, id)
+	}
+	begins, cancel := d.begins(ctx)
+	defer cancel()
+	m, err := d.index(h.bid).begin(begins, h.headKey.key, newTag())
+	if err != nil {
+		return false, err
+	}
+	defer m.endRepaired()
+	return d.bar(ctx, h, id)
 }
 
 // List implements store.Outcomes. The refs have no bucket, as Forget needs

@@ -262,7 +262,7 @@ func (d *Driver) settleUpload(ctx context.Context, u *upload) error {
 		}
 		// Whatever was read, noncurrent versions as well, is of the head
 		// that the bar is put on.
-		again, err := d.bar(ctx, h, u.end.tag)
+		again, err := d.barAnnounced(ctx, h, u.end.tag)
 		if err != nil {
 			return err
 		}

@@ -210,3 +210,26 @@ func TestUploads_DeletedBucketOfOneSealed(t *testing.T) {
 		}
 	}
 }
+
+// TestUploads_AbortedAfterSealed: the head that is made to bar a completion that
+// was broken off is known to the index, for a sweep.
+func TestUploads_AbortedAfterSealed(t *testing.T) {
+	b := uploadBuckets(t, newPlace(t), nil)[0]
+	id, parts := beginUpload(t, b, "k", "small", strings.Repeat("x", tailSize+1))
+	if _, _, err := b.seal(t.Context(), "k", id, parts); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.AbortUpload(t.Context(), "k", id); err != nil {
+		t.Fatal(err)
+	}
+	b.d.quiet(t)
+	noted := false
+	err := eachPair(t.Context(), b.d.heads, b.x.lookup("k").oid, "", spaceDead, func(p librados.Pair) bool {
+		key, _, ok := splitDeadKey(p.Key)
+		noted = noted || ok && key == "k"
+		return true
+	})
+	if h, readErr := b.d.readHead(t.Context(), b.head("k"), headRead{}); err != nil || readErr != nil || h.guard != 0 && !noted {
+		t.Errorf("no sweep will look at the head: %+v, %v, %v", h, err, readErr)
+	}
+}

@@ -189,7 +189,7 @@ func (s *suite) later() time.Time { return s.h.Now().Add(time.Hour) }
 
 // tick lies between two moments that a case tells apart. A driver that
 // translates times by age is off by as long as the call takes.
-const tick = 100 * time.Millisecond
+const tick = 200 * time.Millisecond
 
 // line lets a tick pass, then another, and returns the time in between.
 func (s *suite) line() time.Time {

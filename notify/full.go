@@ -72,6 +72,20 @@ func (s *Service) dropOldest(ctx context.Context, t *Topic, q queue.Queue, need 
 		return ErrFull
 	}
 	need -= st.Capacity - st.Reserved - st.Bytes
+	if sender, ok := q.(queue.Sender); ok {
+		// The oldest are at the server, the room is wanted in the outbox: it comes
+		// when the first that waits there finds room at the server.
+		head, err := sender.Unsent(ctx, 1)
+		if err != nil {
+			return fmt.Errorf("make room: %w", err)
+		}
+		if len(head) > 0 {
+			need += int64(len(head[0].Data)) + queue.EntryOverhead
+		}
+		if len(head) == 0 || need <= 0 {
+			return nil
+		}
+	}
 	var upTo queue.Marker
 	n := 0
 	err = eachEntry(ctx, q, "", func(e queue.Entry) (bool, error) {

@@ -18,6 +18,7 @@ type box struct {
 
 	changing sync.Mutex // held by Delete
 	deleted  atomic.Bool
+	room     chan struct{} // holds one when there may be room at the server again
 
 	mu      sync.Mutex // guards what follows
 	ctx     context.Context
@@ -34,7 +35,7 @@ type box struct {
 }
 
 func newBox(d *Driver, name string, local queue.Queue, noted *move) *box {
-	b := &box{d: d, name: name, local: local, move: noted}
+	b := &box{d: d, name: name, local: local, move: noted, room: make(chan struct{}, 1)}
 	b.ctx, b.stop = context.WithCancel(d.ctx)
 	return b
 }
@@ -123,7 +124,7 @@ func (b *box) run(ctx context.Context, done chan struct{}) {
 			if fails++; fails == troubleAfter || fails%troubleEvery == 0 {
 				b.d.opts.Logger.Warn("events wait in the outbox", "queue", b.name, "tries", fails, "err", err)
 			}
-			_ = sleep(ctx, min(retryFirst<<min(fails-1, 10), retryLast)) // its end is seen above
+			b.retryAfter(ctx, min(retryFirst<<min(fails-1, 10), retryLast))
 			continue
 		case n == 0 && b.rest(false):
 			return
@@ -131,6 +132,25 @@ func (b *box) run(ctx context.Context, done chan struct{}) {
 			_ = sleep(ctx, b.pause(n))
 		}
 		fails = 0
+	}
+}
+
+// hurry ends the pause after a failure: entries at the server were removed.
+func (b *box) hurry() {
+	select {
+	case b.room <- struct{}{}:
+	default: // told already
+	}
+}
+
+// retryAfter is the pause after a failure.
+func (b *box) retryAfter(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-b.room:
+	case <-ctx.Done(): // it is seen by who tries again
 	}
 }
 

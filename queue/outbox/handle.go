@@ -192,7 +192,13 @@ func (h *handle) Ack(ctx context.Context, ack queue.Ack) error {
 	if err != nil {
 		return err
 	}
-	return h.lost(q.Ack(ctx, ack))
+	if err := q.Ack(ctx, ack); err != nil {
+		return h.lost(err)
+	}
+	if b := h.box.Load(); b != nil && (ack.UpTo != "" || len(ack.Done) > 0) {
+		b.hurry()
+	}
+	return nil
 }
 
 // pollEvery is the pause between looks at a queue that cannot be waited for.

@@ -66,7 +66,7 @@ func (w *world) prepare() {
 	if _, code := w.gateways[0].Admin("bucket", "compression", "--bucket", versionedBucket, "--set", compression); code != 0 {
 		w.t.Logf("the store does not compress")
 	}
-	time.Sleep(2 * time.Second) // every gateway sees a change of records within a second
+	time.Sleep(5 * time.Second) // every gateway sees a change of records within a second, if it does not stall
 }
 
 // await waits until no gateway does anything any more, and every event was

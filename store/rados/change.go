@@ -40,6 +40,50 @@ type sentEdit struct {
 	out store.Outcome
 }
 
+// installed returns the version that the edit made the current one, nil for none.
+func (s *sentEdit) installed() *version {
+	if s == nil || s.next.current == nil || s.next.current.seq != s.next.seq {
+		return nil
+	}
+	return s.next.current
+}
+
+// traces are the keys of a head's omap that tell, besides what the head names, that
+// the edit was made: the version that it made, or the note of its bytes.
+func (s *sentEdit) traces() (keys []string) {
+	if v := s.installed(); v != nil {
+		keys = append(keys, keyVersion+v.id)
+		if len(v.segments) > 0 {
+			keys = append(keys, keyGarbage+v.segments[0].holder().String())
+		}
+	}
+	return keys
+}
+
+// wasMade tells whether a head that was read later, with the traces, knows of the
+// edit. It names its last changes; more may have followed.
+func (s *sentEdit) wasMade(h *head) bool {
+	if s == nil {
+		return false
+	}
+	if slices.Contains(h.recent, changeOf(s.tag)) {
+		return true
+	}
+	v := s.installed()
+	if v == nil {
+		return false
+	}
+	now, _, _, _ := h.find(v.id) // nil: it is not there
+	if v.id != store.NullVersion && now != nil {
+		return true // no other change makes that id
+	}
+	if len(v.segments) == 0 {
+		return false // it has nothing that could get lost
+	}
+	holder := v.segments[0].holder()
+	return now.has(holder) || h.omap[keyGarbage+holder.String()] != nil
+}
+
 // newTag returns a name for a change or an upload of bytes.
 func newTag() store.OpID { return store.NewOpID() }
 
@@ -173,7 +217,9 @@ func (c *change) locked(ctx context.Context) (*edit, store.Outcome, error) {
 			h = noHead(k)
 		}
 		if c.first = nil; h == nil {
-			h, err = d.readHead(ctx, k, c.want)
+			want := c.want
+			want.omap = append(slices.Clip(want.omap), c.sent.traces()...)
+			h, err = d.readHead(ctx, k, want)
 		}
 		if c.put && !guessed && err == nil {
 			c.b.x.novel.note(h.guard == 0)
@@ -208,7 +254,7 @@ func (c *change) locked(ctx context.Context) (*edit, store.Outcome, error) {
 // twice, or to take it for failed, would be the end of its bytes.
 func (c *change) attempt(ctx context.Context, h *head) (e *edit, out store.Outcome, again bool, err error) {
 	d := c.b.d
-	if c.sent != nil && slices.Contains(h.recent, changeOf(c.tag)) {
+	if c.sent.wasMade(h) {
 		d.log.Warn("a change of a key was made, and refused when it came again", "bucket", c.b.name, "key", c.key, "tag", c.tag)
 		c.made()
 		return c.sent.edit, c.sent.out, false, nil

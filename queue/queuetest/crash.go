@@ -262,16 +262,6 @@ func (s *suite) heapWithin(when string, before, limit int64) {
 	})
 }
 
-// heapAbove is by how much the heap has grown. What is more than the limit may be
-// another test's, which runs at the same time: that goes again.
-func heapAbove(before, limit int64) (grown int64) {
-	for end := time.Now().Add(patience); ; pause() {
-		if grown = heap() - before; grown <= limit || time.Now().After(end) {
-			return grown
-		}
-	}
-}
-
 func heap() int64 {
 	runtime.GC()
 	var m runtime.MemStats

@@ -23,7 +23,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"go.uber.org/goleak"
 
 	"herald/tests/endpointtest"
 	"herald/tests/gatewaytest"
@@ -33,12 +32,6 @@ import (
 func TestMain(m *testing.M) {
 	code := m.Run()
 	kafkatest.StopShared()
-	if code == 0 {
-		if err := goleak.Find(goleak.IgnoreCurrent()); err != nil {
-			fmt.Println(err)
-			code = 1
-		}
-	}
 	os.Exit(code)
 }
 

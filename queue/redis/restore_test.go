@@ -13,8 +13,8 @@ import (
 	"herald/tests/redistest"
 )
 
-// backup copies the files of a server of which a driver was opened. What it returns has the server begin again
-// with them, as after a restore.
+// backup copies the files of a server of which a driver was opened. What it
+// returns has the server begin again with them, as after a restore.
 func backup(t *testing.T, s *redistest.Server) (restore func()) {
 	t.Helper()
 	live, kept := filepath.Join(s.Dir, "appendonlydir"), filepath.Join(t.TempDir(), "kept")

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -51,13 +53,15 @@ func operations(dir string) (ops osdOps, err error) {
 	return osdOps{answer.OSD.Reads, answer.OSD.Writes + answer.OSD.Both}, err
 }
 
-// bare is how long single operations of 4 KiB take, one at a time, as Ceph's own
-// tool measures them.
-type bare struct{ write, read time.Duration }
+// bare is what a request cannot do without: how long single operations of 4 KiB
+// take, one at a time, as Ceph's own tool measures them, and a GET of a file of
+// that size from nginx.
+type bare struct{ write, read, http time.Duration }
 
 var averageLatency = regexp.MustCompile(`Average Latency\(s\): +([0-9.]+)`)
 
-// bareOperations measures writes of new objects, and reads of them.
+// bareOperations measures writes of new objects, reads of them, and GETs of
+// files.
 func (r *radosStore) bareOperations() (b bare, err error) {
 	tool := func(args ...string) (time.Duration, error) {
 		out, err := exec.Command("rados", append([]string{"-c", r.conf, "-p", "objects", "-N", "bare"}, args...)...).CombinedOutput()
@@ -77,19 +81,54 @@ func (r *radosStore) bareOperations() (b bare, err error) {
 	if b.read, err = tool("bench", "2", "rand", "-t", "1"); err != nil {
 		return b, err
 	}
-	_, err = tool("cleanup")
+	if _, err = tool("cleanup"); err != nil {
+		return b, err
+	}
+	b.http, err = r.bareGET()
 	return b, err
 }
 
-// medianBare returns the medians of both.
+// bareGET measures GETs of a file of 4 KiB from nginx, by one client.
+func (r *radosStore) bareGET() (time.Duration, error) {
+	if r.web == nil {
+		root, err := r.freshDir("web")
+		if err != nil {
+			return 0, err
+		}
+		if err := os.MkdirAll(root, 0o755); err != nil {
+			return 0, err
+		}
+		if err := os.WriteFile(filepath.Join(root, "file"), r.bodyOf(4<<10), 0o644); err != nil {
+			return 0, err
+		}
+		web, err := r.nginx(root)
+		if err != nil {
+			return 0, err
+		}
+		r.web = web
+	}
+	res, err := load(1, 0, 2*time.Second, 0, r.web.client, func(c *client, _ int) (int64, error) {
+		status, _, err := c.do("GET", "/file", "", nil, false)
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("GET from nginx = %d", status)
+		}
+		return 4 << 10, err
+	})
+	return res.elapsed / time.Duration(max(res.requests, 1)), err
+}
+
+// medianBare returns the medians of all three.
 func medianBare(all []bare) (m bare) {
 	if len(all) == 0 {
 		return m
 	}
-	slices.SortFunc(all, func(a, b bare) int { return int(a.write - b.write) })
-	m.write = all[len(all)/2].write
-	slices.SortFunc(all, func(a, b bare) int { return int(a.read - b.read) })
-	m.read = all[len(all)/2].read
+	median := func(of func(bare) time.Duration) time.Duration {
+		slices.SortFunc(all, func(a, b bare) int { return int(of(a) - of(b)) })
+		return of(all[len(all)/2])
+	}
+	m.write = median(func(b bare) time.Duration { return b.write })
+	m.read = median(func(b bare) time.Duration { return b.read })
+	m.http = median(func(b bare) time.Duration { return b.http })
 	return m
 }
 
@@ -102,8 +141,8 @@ func (c *cell) leaves() string {
 	}
 	mean := time.Duration(float64(time.Second) / rate)
 	room := time.Duration(float64(mean) / c.row.want)
-	return fmt.Sprintf("%s, 1 client: a request takes radosgw %.2f ms, and may take %.2f ms; a bare write takes %.2f ms, a bare read %.2f ms; operations for each request, writes+reads: %s / %s",
-		c.row.name, ms(mean), ms(room), ms(c.bare.write), ms(c.bare.read),
+	return fmt.Sprintf("%s, 1 client: a request takes radosgw %.2f ms, and may take %.2f ms; a bare write takes %.2f ms, a bare read %.2f ms, a GET from nginx %.2f ms; operations for each request, writes+reads: %s / %s",
+		c.row.name, ms(mean), ms(room), ms(c.bare.write), ms(c.bare.read), ms(c.bare.http),
 		c.samples["radosgw"].ops.per(c.samples["radosgw"].requests), c.samples["herald"].ops.per(c.samples["herald"].requests))
 }
 

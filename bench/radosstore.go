@@ -28,6 +28,7 @@ type radosStore struct {
 	which   string // the same of gateways
 	base    string // another build of the gateway, which takes turns with the others; "": none
 	clients []int
+	web     *server // nginx, once it was needed
 
 	mu    sync.Mutex // guards table
 	table []cell

@@ -8,6 +8,7 @@ package rados
 import "C"
 
 import (
+	"bytes"
 	"encoding/binary"
 	"runtime"
 	"runtime/cgo"
@@ -153,17 +154,26 @@ func (s *Step) pickAttr() {
 
 // parsePairs copies pairs that C wrote: length and key, length and value.
 func parsePairs(b []byte) []Pair {
-	b = append([]byte(nil), b...)
-	next := func() []byte {
-		n := binary.NativeEndian.Uint32(b)
-		v := b[4 : 4+n : 4+n]
-		b = b[4+n:]
-		return v
+	count := 0
+	for rest := b; len(rest) > 0; count++ {
+		_, rest = cutBytes(rest)
 	}
-	var pairs []Pair
-	for len(b) > 0 {
-		key := string(next())
-		pairs = append(pairs, Pair{Key: key, Value: next()})
+	if count == 0 {
+		return nil
+	}
+	b = bytes.Clone(b)
+	pairs := make([]Pair, count/2)
+	for i := range pairs {
+		var key []byte
+		key, b = cutBytes(b)
+		pairs[i].Key = string(key)
+		pairs[i].Value, b = cutBytes(b)
 	}
 	return pairs
+}
+
+// cutBytes splits b after the bytes that it begins with, behind their length.
+func cutBytes(b []byte) (first, rest []byte) {
+	n := 4 + binary.NativeEndian.Uint32(b)
+	return b[4:n:n], b[n:]
 }

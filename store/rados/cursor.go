@@ -183,7 +183,8 @@ func (c *cursor) horizon(p *shardPage) (*place, error) {
 
 // collect makes items of what a page tells up to a place, in their order.
 func (c *cursor) collect(ctx context.Context, p *shardPage, to *place) error {
-	var items []store.Info
+	items := make([]store.Info, 0, len(p.current.Pairs)+len(p.versions.Pairs)+len(p.marked))
+	var e indexEntry
 	for _, step := range []*librados.Step{p.current, p.versions} {
 		for _, pair := range step.Pairs {
 			key, _, ok := splitOmapKey(pair.Key)
@@ -193,8 +194,7 @@ func (c *cursor) collect(ctx context.Context, p *shardPage, to *place) error {
 			if p.marked[key] {
 				continue
 			}
-			e, err := decodeIndexEntry(key, pair.Value)
-			if err != nil {
+			if err := e.decode(key, pair.Value); err != nil {
 				return fmt.Errorf("index entry of %q: %w", key, err)
 			}
 			e.info.IsLatest = step == p.current

@@ -50,13 +50,22 @@ func (e *indexEntry) encode() []byte {
 
 // decodeIndexEntry is the inverse of encode, for an entry of key.
 func decodeIndexEntry(key string, b []byte) (*indexEntry, error) {
+	e := &indexEntry{}
+	if err := e.decode(key, b); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// decode is decodeIndexEntry into an entry that is there.
+func (e *indexEntry) decode(key string, b []byte) error {
 	d := decoder{b: b}
 	var gen [8]byte
 	d.raw(gen[:])
 	if d.byte() != codecVersion {
-		return nil, errCorrupt
+		return errCorrupt
 	}
-	e := &indexEntry{gen: binary.BigEndian.Uint64(gen[:]), info: store.Info{Key: key}}
+	*e = indexEntry{gen: binary.BigEndian.Uint64(gen[:]), info: store.Info{Key: key}}
 	e.info.DeleteMarker = d.byte()&flagMarker != 0
 	e.info.Seq = d.uint()
 	e.info.Size = d.size()
@@ -68,14 +77,14 @@ func decodeIndexEntry(key string, b []byte) (*indexEntry, error) {
 		n := int(d.byte())
 		v := d.string()
 		if n >= len(store.ListAttrs) {
-			return nil, errCorrupt
+			return errCorrupt
 		}
 		if e.info.Attrs == nil {
 			e.info.Attrs = store.Attrs{}
 		}
 		e.info.Attrs[store.ListAttrs[n]] = v
 	}
-	return e, d.end()
+	return d.end()
 }
 
 // markValue is what a mark holds: whether its change has to ask the head when

@@ -110,9 +110,14 @@ func splitOmapKey(name string) (key, rest string, ok bool) {
 		if j < 0 || i+j+1 == len(name) {
 			return "", "", false
 		}
-		if i += j + 2; name[i-1] == keyEnd[1] {
-			return keyUnescaper.Replace(name[:i-2]), name[i:], true
+		first := i == 0 // so nothing before is escaped
+		if i += j + 2; name[i-1] != keyEnd[1] {
+			continue
 		}
+		if key = name[:i-2]; !first {
+			key = keyUnescaper.Replace(key)
+		}
+		return key, name[i:], true
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -91,11 +92,11 @@ func fsck(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	if err != nil {
 		return 2, err
 	}
-	fs := flag.NewFlagSet("gateway fsck", flag.ContinueOnError)
-	fs.SetOutput(stderr)
-	repair := fs.Bool("repair", false, "mend what is found")
-	deep := fs.Bool("deep", false, "read every object and compare its MD5 with its ETag")
-	if err := fs.Parse(args); err != nil {
+	flags := flag.NewFlagSet("gateway fsck", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	repair := flags.Bool("repair", false, "mend what is found")
+	deep := flags.Bool("deep", false, "read every object and compare its MD5 with its ETag")
+	if err := flags.Parse(args); err != nil {
 		return 2, err
 	}
 	path := "/fsck?"
@@ -109,12 +110,28 @@ func fsck(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	if !errors.Is(err, errNoGateway) {
 		return code, err
 	}
+	if err := c.hasFiles(); err != nil {
+		return 1, err
+	}
 	g, err := open(c, slog.New(slog.DiscardHandler), true)
 	if err != nil {
 		return 1, err
 	}
 	code = g.fsck(ctx, *repair, *deep, stdout)
 	return code, g.close()
+}
+
+// hasFiles refuses a directory without a store of files when that is what the
+// options name: it would be made, and found to be well. A gateway whose objects
+// are in RADOS has a directory, too.
+func (c *config) hasFiles() error {
+	if c.Store != posixStore {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(c.Data, ".herald", "keys")); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("no gateway serves %s, and it holds no store of files; say --data DIR, or what the store is by --config or --store", c.Data)
+	}
+	return nil
 }
 
 // fsck writes a line per finding and a summary. Its exit code is 0 when all is

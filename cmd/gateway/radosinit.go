@@ -234,6 +234,10 @@ func (r *radosInit) tryPool(ctx context.Context, pool string) error {
 	if errors.Is(err, syscall.ETIMEDOUT) {
 		return fmt.Errorf("pool %s takes no write within %s: are there as many OSDs as it wants? (ceph health detail)", pool, initTimeout)
 	}
+	if errors.Is(err, syscall.EPERM) {
+		return fmt.Errorf("pool %s takes no write: %w: rados init wants a user who may do everything, such as client.admin; this is client.%s (option store.rados.user)",
+			pool, err, strings.TrimPrefix(r.config.StoreRADOSUser, "client."))
+	}
 	if err != nil {
 		return fmt.Errorf("pool %s takes no write: %w", pool, err)
 	}
@@ -285,5 +289,10 @@ func (r *radosInit) next() {
 	add("--store.rados.user", cmp.Or(r.client, r.config.StoreRADOSUser), base.StoreRADOSUser)
 	add("--store.rados.data-pool", r.config.StoreRADOSDataPool, "")
 	add("--queue", redactURL(r.config.Queue), base.Queue)
-	fmt.Fprintf(r.out, "\nReady. Next:\n\n    %s\n\n", strings.Join(words, " \\\n        "))
+	how := "Ready. Next:"
+	if r.client != "" {
+		name := strings.TrimPrefix(r.client, "client.")
+		how = fmt.Sprintf("Ready. When the key is where ceph.conf says (keyring = ..., else /etc/ceph/ceph.client.%s.keyring), next:", name)
+	}
+	fmt.Fprintf(r.out, "\n%s\n\n    %s\n\n", how, strings.Join(words, " \\\n        "))
 }

@@ -74,6 +74,12 @@ func TestInit(t *testing.T) {
 	}
 
 	conf := c.ClientConf(t, keyring)
+	out, err = initStore(t, conf, "--store", "rados://objects/shop", "--store.rados.user", "herald")
+	if err == nil {
+		t.Error("init as a user who may not write outside of the store did something")
+	}
+	want(t, "init as herald", out, "such as client.admin", "client.herald")
+
 	serve := []string{"--store.rados.conf", conf, "--store.rados.user", "herald"}
 	g := gatewaytest.Start(t, gatewaytest.Options{Args: append(serve, args[:6]...)})
 	if out, code := g.Admin("user", "list"); code != 0 {

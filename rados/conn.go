@@ -141,6 +141,9 @@ func configure(cfg Config) (*ceph.Conn, error) {
 	} else {
 		err = c.ReadConfigFile(cfg.ConfFile)
 	}
+	if err != nil && cfg.ConfFile == "" {
+		return nil, fmt.Errorf("rados: read the configuration, looked for where Ceph does (/etc/ceph/ceph.conf, ...): %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("rados: read the configuration %s: %w", cfg.ConfFile, err)
 	}

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -49,7 +48,7 @@ type sink struct {
 	mu    sync.Mutex // guards below
 	moods func(n int) mood
 	n     int
-	taken []delivery // answered with 2xx, in their order
+	taken []*delivery // answered with 2xx, in their order; without a body: it is still to come, or never will
 	hits  int
 }
 
@@ -108,10 +107,11 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		defer conn.Close()
+		d := s.answer() // the next event of the key may come at once
 		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 		body := make([]byte, r.ContentLength)
 		if _, err := io.ReadFull(rw, body); err == nil {
-			s.take(r, body)
+			s.fill(d, r, body)
 		}
 		return
 	}
@@ -140,12 +140,12 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.lie(w, r, m)
 	case departing:
 		w.Header().Set("Connection", "close")
-		s.take(r, body)
+		s.fill(s.answer(), r, body)
 	default:
 		if m == slow {
 			time.Sleep(300 * time.Millisecond)
 		}
-		s.take(r, body)
+		s.fill(s.answer(), r, body)
 	}
 }
 
@@ -176,7 +176,17 @@ func (s *sink) lie(w http.ResponseWriter, r *http.Request, m mood) {
 	}
 }
 
-func (s *sink) take(r *http.Request, body []byte) {
+// answer takes the next place for an event that is answered with 2xx.
+func (s *sink) answer() *delivery {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := &delivery{}
+	s.taken = append(s.taken, d)
+	return d
+}
+
+// fill puts what came into its place.
+func (s *sink) fill(d *delivery, r *http.Request, body []byte) {
 	var doc struct {
 		Records []struct {
 			S3 struct {
@@ -191,13 +201,20 @@ func (s *sink) take(r *http.Request, body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := doc.Records[0].S3.Object
-	s.taken = append(s.taken, delivery{o.Key, o.Sequencer, r.Header.Clone(), string(body)})
+	*d = delivery{o.Key, o.Sequencer, r.Header.Clone(), string(body)}
 }
 
+// all returns what has come, in the order of the answers.
 func (s *sink) all() []delivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.taken)
+	var all []delivery
+	for _, d := range s.taken {
+		if d.body != "" {
+			all = append(all, *d)
+		}
+	}
+	return all
 }
 
 // asked is how many requests came.

@@ -30,6 +30,9 @@ func adminVerb(ctx context.Context, args, environ []string, stdout, stderr io.Wr
 	if _, err := os.Stat(filepath.Join(c.Data, ".herald")); err != nil {
 		return 1, fmt.Errorf("%s is no gateway's data directory; say --data DIR", c.Data)
 	}
+	if err := c.hasFiles(); err != nil {
+		return 1, err
+	}
 	g, err := open(c, slog.New(slog.DiscardHandler), true)
 	if err != nil {
 		return 1, err
@@ -111,11 +114,11 @@ func fsck(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 		return code, err
 	}
 	if err := c.hasFiles(); err != nil {
-		return 1, err
+		return fsckFailed, err
 	}
 	g, err := open(c, slog.New(slog.DiscardHandler), true)
 	if err != nil {
-		return 1, err
+		return fsckFailed, err
 	}
 	code = g.fsck(ctx, *repair, *deep, stdout)
 	return code, g.close()
@@ -134,14 +137,19 @@ func (c *config) hasFiles() error {
 	return nil
 }
 
-// fsck writes a line per finding and a summary. Its exit code is 0 when all is
-// well or was repaired, else 4, as that of e2fsck.
+// Exit codes of fsck, beside 0, as those of e2fsck.
+const (
+	fsckLeft   = 4 // something is left that was found
+	fsckFailed = 8 // it could not go on
+)
+
+// fsck writes a line per finding and a summary, and returns the exit code.
 func (g *gateway) fsck(ctx context.Context, repair, deep bool, w io.Writer) int {
 	left := 0
 	checked, ok := g.driver.(store.Fscker)
 	if !ok {
 		fmt.Fprintf(w, "fsck: %s: %v\n", g.config.Store, store.ErrNotSupported)
-		return 8
+		return fsckFailed
 	}
 	stats, err := checked.Fsck(ctx, store.FsckOptions{Repair: repair, Deep: deep, Report: func(f store.Finding) {
 		done := "repaired"
@@ -153,11 +161,11 @@ func (g *gateway) fsck(ctx context.Context, repair, deep bool, w io.Writer) int 
 	}})
 	if err != nil {
 		fmt.Fprintf(w, "fsck: %v\n", err)
-		return 8 // operational error, as e2fsck
+		return fsckFailed
 	}
 	fmt.Fprintf(w, "%+v\n", stats)
 	if left > 0 {
-		return 4
+		return fsckLeft
 	}
 	return 0
 }

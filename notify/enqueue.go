@@ -198,6 +198,8 @@ func (s *Service) deliverTo(ctx context.Context, h *held, out *store.Outcome) er
 			// another gateway's resolver.
 			s.metrics.skipped.WithLabelValues("resolved_elsewhere").Inc()
 			return nil
+		case errors.Is(err, queue.ErrFull): // the disk, or the pool
+			return fmt.Errorf("%w: %w", ErrFull, err)
 		case errors.Is(err, ErrFull), try == len(commitPauses):
 			return err
 		}

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"herald/queue"
 	"herald/store"
 
 	"github.com/google/go-cmp/cmp"
@@ -107,6 +109,74 @@ func TestRecover_QueueFull(t *testing.T) {
 	r.open(narrow())
 	r.run()
 	eventually(t, "the events", func() bool { return len(sink.got()) == events })
+	if d := cmp.Diff([]string{"ObjectCreated:Copy 0", "ObjectCreated:Copy 1"}, sink.ofKey("k")); d != "" {
+		t.Error(d)
+	}
+	eventually(t, "an empty queue", func() bool { return r.stats("t") == TopicStats{} })
+}
+
+// crammed is a driver whose medium has no room for anything, such as a pool.
+type crammed struct {
+	queue.Driver
+	full *atomic.Bool
+}
+
+func (d crammed) Exclusive() bool { return true }
+
+func (d crammed) Open(ctx context.Context, name string) (queue.Queue, error) {
+	q, err := d.Driver.Open(ctx, name)
+	return crammedQueue{q, d.full}, err
+}
+
+type crammedQueue struct {
+	queue.Queue
+	full *atomic.Bool
+}
+
+func (q crammedQueue) Reserve(ctx context.Context, intent []byte, size int64, n int) (queue.ID, error) {
+	if q.full.Load() {
+		return 0, queue.ErrFull
+	}
+	return q.Queue.Reserve(ctx, intent, size, n)
+}
+
+func (q crammedQueue) Commit(ctx context.Context, id queue.ID, entries [][]byte) error {
+	if q.full.Load() {
+		return fmt.Errorf("the pool is full: %w", queue.ErrFull)
+	}
+	return q.Queue.Commit(ctx, id, entries)
+}
+
+func (q crammedQueue) Wait(ctx context.Context, after queue.Marker) error {
+	return q.Queue.(queue.Waiter).Wait(ctx, after)
+}
+
+// Nor must a pool that is full: what is asked for meanwhile is refused at once.
+func TestRecover_PoolFull(t *testing.T) {
+	r := newRig(t, narrow())
+	sink := newSink(t, nil)
+	r.notify(rule("n", r.topic("t", sink.URL, "persistent", "true"), Filter{}))
+	for i := range 2 {
+		p, err := r.reserve(ObjectCreatedCopy, "k", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.store.put("b", "k", fmt.Sprint(i), nil)(r.ctx, p.facts.op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var full atomic.Bool
+	full.Store(true)
+	r.queues = crammed{r.queues, &full}
+	r.open(narrow())
+	r.run()
+	for _, key := range []string{"k", "other"} {
+		if _, err := r.reserve(ObjectCreatedCopy, key, nil); !errors.Is(err, ErrFull) {
+			t.Errorf("reserve for %q = %v, want ErrFull", key, err)
+		}
+	}
+	full.Store(false)
+	eventually(t, "the events", func() bool { return len(sink.got()) == 2 })
 	if d := cmp.Diff([]string{"ObjectCreated:Copy 0", "ObjectCreated:Copy 1"}, sink.ofKey("k")); d != "" {
 		t.Error(d)
 	}

@@ -88,8 +88,8 @@ type Queue interface {
 	// Commit appends the entries' data, atomically and in order, and ends the
 	// reservation; List shows them when it returns. An empty list ends the
 	// reservation with no entry. Errors: ErrNoSuchReservation; ErrTooLarge if
-	// the data, or their number, exceed what was reserved (the reservation
-	// stays).
+	// the data, or their number, exceed what was reserved; ErrFull if what the
+	// queue is kept in has no room for anything (the reservation stays).
 	Commit(ctx context.Context, id ID, entries [][]byte) error
 	// Abort ends the reservation. An unknown id is no error.
 	Abort(ctx context.Context, id ID) error

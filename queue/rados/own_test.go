@@ -346,7 +346,7 @@ func TestPoolFull(t *testing.T) {
 	}
 	c.Ceph(t, "osd", "pool", "set-quota", h.opts.Pool, "max_bytes", "1")
 	event := [][]byte{make([]byte, 1000)}
-	full := func(err error) bool { return err != nil }
+	full := func(err error) bool { return errors.Is(err, queue.ErrFull) }
 	eventually(t, func() bool { // the pool is full: even a small commit is refused
 		id, err := q.Reserve(t.Context(), []byte("intent"), 1000, 1)
 		if errors.Is(err, queue.ErrFull) {

@@ -307,9 +307,12 @@ func (q *rgwQueue) commit(ctx context.Context, id queue.ID, h rgwHeld, entries [
 				continue
 			}
 		}
-		if err == nil {
+		switch {
+		case err == nil:
 			q.release(id)
 			q.awake()
+		case isFull(err): // the pool: the ring has the room that was reserved
+			err = fmt.Errorf("the pool is full: %w", queue.ErrFull)
 		}
 		return lost, err
 	}

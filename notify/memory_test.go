@@ -73,8 +73,8 @@ func TestMemory_ManyDeadTopics(t *testing.T) {
 // gathering has the first lists of queues begin together.
 type gathering struct {
 	queue.Driver
-	awaited, listed atomic.Int64
-	all             chan struct{}
+	awaited, begun, listed atomic.Int64 // lists to wait for; first ones that ended; their entries
+	all                    chan struct{}
 }
 
 func (d *gathering) Exclusive() bool { return true }
@@ -105,6 +105,7 @@ func (q *gatheredQueue) List(ctx context.Context, after queue.Marker, max int) (
 	list, more, err := q.Queue.List(ctx, after, max)
 	if n >= 0 {
 		q.d.listed.Add(int64(len(list)))
+		q.d.begun.Add(1)
 	}
 	return list, more, err
 }
@@ -127,7 +128,7 @@ func TestMemory_Start(t *testing.T) {
 	r.queues = d
 	r.open(opt)
 	r.run()
-	eventually(t, "what all workers list", func() bool { return d.awaited.Load() < 0 })
+	eventually(t, "what all workers list", func() bool { return d.begun.Load() == topics })
 	if n := d.listed.Load(); n*usualItem > 8*most {
 		t.Errorf("%d entries are read at the start, with %d bytes for all windows", n, most)
 	}

@@ -141,11 +141,8 @@ func configure(cfg Config) (*ceph.Conn, error) {
 	} else {
 		err = c.ReadConfigFile(cfg.ConfFile)
 	}
-	if err != nil && cfg.ConfFile == "" {
-		return nil, fmt.Errorf("rados: read the configuration, looked for where Ceph does (/etc/ceph/ceph.conf, ...): %w", err)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("rados: read the configuration %s: %w", cfg.ConfFile, err)
+		return nil, fmt.Errorf("rados: read the configuration %s: %w", cmp.Or(cfg.ConfFile, "where Ceph looks for it (/etc/ceph/ceph.conf, ...)"), err)
 	}
 	for k, v := range cfg.options() {
 		if err := c.SetConfigOption(k, v); err != nil {

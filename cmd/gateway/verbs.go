@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -95,11 +94,11 @@ func fsck(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	if err != nil {
 		return 2, err
 	}
-	flags := flag.NewFlagSet("gateway fsck", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	repair := flags.Bool("repair", false, "mend what is found")
-	deep := flags.Bool("deep", false, "read every object and compare its MD5 with its ETag")
-	if err := flags.Parse(args); err != nil {
+	fs := flag.NewFlagSet("gateway fsck", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	repair := fs.Bool("repair", false, "mend what is found")
+	deep := fs.Bool("deep", false, "read every object and compare its MD5 with its ETag")
+	if err := fs.Parse(args); err != nil {
 		return 2, err
 	}
 	path := "/fsck?"
@@ -131,7 +130,7 @@ func (c *config) hasFiles() error {
 	if c.Store != posixStore {
 		return nil
 	}
-	if _, err := os.Stat(filepath.Join(c.Data, ".herald", "keys")); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(c.Data, ".herald", "keys")); errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("no gateway serves %s, and it holds no store of files; say --data DIR, or what the store is by --config or --store", c.Data)
 	}
 	return nil

@@ -193,7 +193,7 @@ func (q *Queue) failed(ctx context.Context, batch []*call, err error) error {
 		}
 		return nil
 	}
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if isFull(err) {
 		q.d.opts.Logger.Error("the pool is full", "queue", q.name, "err", err)
 		if k := batch[0].kind; k == kindReserve || k == kindCommit {
 			return fmt.Errorf("the pool is full: %w", queue.ErrFull)
